@@ -1,0 +1,215 @@
+package flags
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Plans lists the plans a tenant can have, the smallest first.
+var Plans = []string{"starter", "business", "enterprise"}
+
+// The statuses of a tenant. Evaluation ignores them.
+const (
+	Active    = "active"
+	Suspended = "suspended"
+)
+
+// MaxName is the most characters of a tenant's or a partner's name.
+const MaxName = 200
+
+// Tenant is one customer. A Tenant in a Snapshot is never changed.
+type Tenant struct {
+	ID          string // [A-Za-z0-9_-]{1,64}; never changes; decides the rollout buckets
+	Slug        string // [a-z0-9][a-z0-9-]{0,62}; never changes
+	Name        string
+	Plan        string
+	PartnerSlug string // "" when the tenant came directly
+	Status      string
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+
+	// ProvisioningStatus is the state of each integration by name; ProvisioningErrors the reason where it is "error".
+	ProvisioningStatus map[string]string
+	ProvisioningErrors map[string]string
+}
+
+// MarshalJSON writes no partner as null and no integrations as empty objects.
+func (t Tenant) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		ID                 string            `json:"id"`
+		Slug               string            `json:"slug"`
+		Name               string            `json:"name"`
+		Plan               string            `json:"plan"`
+		PartnerSlug        *string           `json:"partnerSlug"`
+		Status             string            `json:"status"`
+		ProvisioningStatus map[string]string `json:"provisioningStatus"`
+		ProvisioningErrors map[string]string `json:"provisioningErrors"`
+		CreatedAt          time.Time         `json:"createdAt"`
+		UpdatedAt          time.Time         `json:"updatedAt"`
+	}{t.ID, t.Slug, t.Name, t.Plan, optional(t.PartnerSlug), t.Status,
+		orEmpty(t.ProvisioningStatus), orEmpty(t.ProvisioningErrors), t.CreatedAt, t.UpdatedAt})
+}
+
+// optional is the JSON form of a text that may be missing: null for "".
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+// Partner resells to tenants.
+type Partner struct {
+	Slug      string    `json:"slug"`
+	Name      string    `json:"name"`
+	CreatedAt time.Time `json:"-"`
+	UpdatedAt time.Time `json:"-"`
+}
+
+// TenantPatch is a change of some of a tenant's fields, or, with ID and Slug, a new tenant.
+type TenantPatch struct {
+	ID, Slug, Name, Plan, PartnerSlug, Status *string
+
+	// ProvisioningStatus, when not nil, is the state of the integrations; no request sets it.
+	ProvisioningStatus map[string]string
+
+	// Problems are mistakes found while decoding; Apply reports them with its own.
+	Problems []FieldError
+}
+
+// Apply returns t as changed by p, or *Invalid naming every bad field. An id or slug that t has already
+// can't be changed; on a new tenant slug, name and plan are required. An empty PartnerSlug is none.
+func (p *TenantPatch) Apply(t Tenant, known Known) (Tenant, error) {
+	bad := Invalid{slices.Clone(p.Problems)}
+	fail := func(field, message string) { bad.Errors = append(bad.Errors, FieldError{field, message}) }
+
+	// have is the field's text after the change; a name whose decoding failed is not also called missing.
+	have := func(field string, now *string, to *string, required bool, check func(string) string) {
+		switch {
+		case to != nil:
+			*now = strings.TrimSpace(*to)
+			if message := check(*now); message != "" {
+				fail(field, message)
+			}
+		case required && *now == "" && !bad.names(field):
+			fail(field, "is required")
+		}
+	}
+	fixed := func(field string, now string, check func(string) string) func(string) string {
+		return func(to string) string {
+			if now != "" && to != now {
+				return fmt.Sprintf("is %q and never changes", now)
+			}
+			return check(to)
+		}
+	}
+	have("id", &t.ID, p.ID, false, fixed("id", t.ID, checkID))
+	have("slug", &t.Slug, p.Slug, true, fixed("slug", t.Slug, checkTenantSlug))
+	have("name", &t.Name, p.Name, true, checkName)
+	have("plan", &t.Plan, p.Plan, true, func(v string) string {
+		if !slices.Contains(Plans, v) {
+			return unknownMessage(AxisPlans, v)
+		}
+		return ""
+	})
+	before := t.PartnerSlug
+	have("partnerSlug", &t.PartnerSlug, p.PartnerSlug, false, func(v string) string {
+		if v != "" && v != before && !known(AxisPartners, v) {
+			return unknownMessage(AxisPartners, v)
+		}
+		return ""
+	})
+	have("status", &t.Status, p.Status, false, func(v string) string {
+		if v != Active && v != Suspended {
+			return "must be active or suspended"
+		}
+		return ""
+	})
+	if t.Status == "" {
+		t.Status = Active
+	}
+	if p.ProvisioningStatus != nil {
+		t.ProvisioningStatus = p.ProvisioningStatus
+	}
+	if len(bad.Errors) > 0 {
+		return Tenant{}, &bad
+	}
+	return t, nil
+}
+
+func (e *Invalid) names(field string) bool {
+	return slices.ContainsFunc(e.Errors, func(f FieldError) bool { return f.Field == field })
+}
+
+// PartnerPatch is a change of a partner's name, or, with Slug, a new partner.
+type PartnerPatch struct {
+	Slug, Name *string
+
+	// Problems are mistakes found while decoding; Apply reports them with its own.
+	Problems []FieldError
+}
+
+// Apply returns pa as changed by p, or *Invalid naming every bad field.
+func (p *PartnerPatch) Apply(pa Partner) (Partner, error) {
+	// A partner has the fields of a tenant that has only a slug and a name, under the same rules.
+	as := TenantPatch{Slug: p.Slug, Name: p.Name, Problems: p.Problems}
+	t, err := as.Apply(Tenant{Slug: pa.Slug, Name: pa.Name, Plan: Plans[0]}, nil)
+	if err != nil {
+		return Partner{}, err
+	}
+	pa.Slug, pa.Name = t.Slug, t.Name
+	return pa, nil
+}
+
+func checkID(id string) string {
+	ok := len(id) >= 1 && len(id) <= 64
+	for i := 0; ok && i < len(id); i++ {
+		c := id[i]
+		ok = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+	}
+	if !ok {
+		return "must be 1 to 64 letters, digits, underscores and hyphens"
+	}
+	return ""
+}
+
+func checkTenantSlug(slug string) string {
+	if slug == "import" {
+		return `"import" is reserved`
+	}
+	ok := len(slug) >= 1 && len(slug) <= 63 && slug[0] != '-'
+	for i := 0; ok && i < len(slug); i++ {
+		c := slug[i]
+		ok = c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-'
+	}
+	if !ok {
+		return "must be 1 to 63 lower-case letters, digits and hyphens, and not begin with a hyphen"
+	}
+	return ""
+}
+
+func checkName(name string) string {
+	switch n := utf8.RuneCountInString(name); {
+	case n == 0:
+		return "must not be empty"
+	case n > MaxName:
+		return fmt.Sprintf("has %d characters; at most %d are allowed", n, MaxName)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return "must not contain control characters"
+	case strings.ContainsRune(name, utf8.RuneError):
+		return notTextMessage
+	}
+	return ""
+}
