@@ -1,0 +1,193 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dezky/platform-api/flags"
+)
+
+// By says who makes a change.
+type By struct {
+	Actor string    // an email, "token:NAME", "system:seed" or "system:import"
+	At    time.Time // when it happened, for history that is told later; zero is now
+}
+
+// errRollback ends a transaction without its changes and without an error.
+var errRollback = errors.New("roll back")
+
+// tx is one transaction on the writer.
+type tx struct {
+	ctx        context.Context
+	sql        *sql.Tx
+	statements map[string]*sql.Stmt
+
+	// Of a change only:
+	db       *DB
+	by       By
+	edit     *flags.Edit // flags and registry as this transaction has them
+	at       time.Time   // of every entry of this transaction
+	revision int64       // the next one, or the present one until flags or registry change
+	changed  bool        // whether flags or registry changed
+	entries  []flags.Entry
+}
+
+// prepare prepares a statement once per transaction.
+func (tx *tx) prepare(query string) (*sql.Stmt, error) {
+	if stmt := tx.statements[query]; stmt != nil {
+		return stmt, nil
+	}
+	stmt, err := tx.sql.PrepareContext(tx.ctx, query)
+	if err == nil {
+		tx.statements[query] = stmt
+	}
+	return stmt, err
+}
+
+func (tx *tx) exec(query string, args ...any) error {
+	stmt, err := tx.prepare(query)
+	if err == nil {
+		_, err = stmt.ExecContext(tx.ctx, args...)
+	}
+	return err
+}
+
+// get scans the one row of a query; sql.ErrNoRows says that there is none.
+func (tx *tx) get(query string, args []any, dest ...any) error {
+	stmt, err := tx.prepare(query)
+	if err != nil {
+		return err
+	}
+	return stmt.QueryRowContext(tx.ctx, args...).Scan(dest...)
+}
+
+// write runs fn in one transaction on the writer: for a node's own state, which has no history and no
+// revision. Once it has its turn it is not interrupted, so that a caller who goes away leaves no doubt.
+func (db *DB) write(ctx context.Context, fn func(*tx) error) error {
+	select {
+	case <-db.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { db.turn <- struct{}{} }()
+	return db.transact(context.WithoutCancel(ctx), fn)
+}
+
+func (db *DB) transact(ctx context.Context, fn func(*tx) error) error {
+	sqlTx, err := db.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer sqlTx.Rollback()
+	if err := fn(&tx{ctx: ctx, sql: sqlTx, statements: map[string]*sql.Stmt{}, db: db}); err != nil {
+		if errors.Is(err, errRollback) {
+			return nil
+		}
+		return err
+	}
+	if err := sqlTx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// change is the one way to change flags, registry and tokens: one transaction that holds rows and
+// history together, and, when flags or registry changed, one new revision, whose snapshot is published
+// after the commit and in commit order.
+func (db *DB) change(ctx context.Context, by By, fn func(*tx) error) error {
+	var next *flags.Snapshot // stays nil where nothing is to be published
+	select {
+	case <-db.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { db.turn <- struct{}{} }()
+	err := db.transact(context.WithoutCancel(ctx), func(tx *tx) error {
+		if s := db.live.Current(); s != nil {
+			tx.edit = s.Edit()
+		}
+		if err := tx.step(by, fn); err != nil {
+			return err
+		}
+		if tx.edit != nil {
+			next = tx.edit.View()
+		}
+		return nil
+	})
+	if err == nil && next != nil && next != db.live.Current() {
+		db.live.Publish(next)
+	}
+	return err
+}
+
+// step runs fn as one change by someone: with the next revision if it changes flags or registry, and
+// with a time that is never before the previous entry's, whatever the clock does.
+func (tx *tx) step(by By, fn func(*tx) error) error {
+	tx.by, tx.changed = by, false
+	var last int64
+	err := tx.get("SELECT revision, coalesce((SELECT at FROM log ORDER BY id DESC LIMIT 1), 0) FROM instance", nil, &tx.revision, &last)
+	if err != nil {
+		return fmt.Errorf("instance: %w", err)
+	}
+	if tx.edit != nil && tx.edit.Revision() != tx.revision {
+		return fmt.Errorf("the database is at revision %d, this process at %d: another process wrote to it", tx.revision, tx.edit.Revision())
+	}
+	at := tx.db.timestamp()
+	if !by.At.IsZero() {
+		at = by.At.UnixMilli()
+	}
+	tx.at = fromMillis(max(at, last))
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if !tx.changed {
+		return nil
+	}
+	tx.edit.SetRevision(tx.revision)
+	return tx.exec("UPDATE instance SET revision = ?", tx.revision)
+}
+
+// touch marks that flags or registry change, which takes the next revision.
+func (tx *tx) touch() {
+	if !tx.changed {
+		tx.changed = true
+		tx.revision++
+	}
+}
+
+// log adds an entry about something that this transaction changed.
+func (tx *tx) log(e flags.Entry) error {
+	tx.entries = append(tx.entries, e)
+	changes, err := toJSON(e.Changes)
+	if err != nil {
+		return err
+	}
+	var version, impact any
+	if e.Version > 0 {
+		version = e.Version
+	}
+	if e.Impact != nil {
+		if impact, err = toJSON(e.Impact); err != nil {
+			return err
+		}
+	}
+	if err := tx.exec("INSERT INTO log (at, revision, actor, kind, name, action, version, note, changes, impact) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		tx.at.UnixMilli(), tx.revision, tx.by.Actor, e.Kind, e.Name, e.Action, version, e.Note, changes, impact); err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	return nil
+}
+
+// randomHex returns n random bytes in hex.
+func (db *DB) randomHex(n int) (string, error) {
+	b := make([]byte, n)
+	if _, err := io.ReadFull(db.opts.Rand, b); err != nil {
+		return "", fmt.Errorf("random: %w", err)
+	}
+	return hex.EncodeToString(b), nil
+}

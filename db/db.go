@@ -1,0 +1,206 @@
+// Package db is the only SQL. It opens the database, holds the one way to write, and publishes each
+// committed state as a flags.Snapshot.
+package db
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
+
+	"github.com/dezky/platform-api/flags"
+)
+
+// File is the database's name in the data directory.
+const File = "platform-api.db"
+
+// readers is how many connections answer reads at once.
+const readers = 4
+
+// ErrNoDatabase says that the data directory holds no database yet.
+var ErrNoDatabase = errors.New("no database")
+
+// Options says where the database is and what it is told from outside.
+type Options struct {
+	Dir          string           // data directory; created if need be
+	Environments []string         // the known environments, the default one first or not; at least one
+	Now          func() time.Time // the clock; time.Now if nil
+	Rand         io.Reader        // for ids and secrets; crypto/rand if nil
+
+	migrations fs.FS // another set of migrations, for tests
+}
+
+// DB is an open database. Its methods may be called at once from anywhere.
+type DB struct {
+	path   string
+	opts   Options
+	writer *sql.DB       // one connection; every transaction on it begins IMMEDIATE
+	reader *sql.DB       // read-only connections
+	turn   chan struct{} // holds a token while nobody writes
+	live   flags.Live
+}
+
+// Open opens the data directory's database for its one server: it creates or migrates it (after a copy
+// of the file) and loads the first snapshot. It refuses a database of a newer schema. The caller holds
+// the Lock.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	db, err := open(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.start(ctx); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+func (db *DB) start(ctx context.Context) error {
+	if err := db.migrate(ctx); err != nil {
+		return err
+	}
+	s, err := load(ctx, db.reader, db.opts.Environments)
+	if err != nil {
+		return err
+	}
+	db.live.Publish(s)
+	return nil
+}
+
+// OpenBeside opens a database that a server may have open at the same time. It never creates or migrates,
+// refuses another schema version, and has no snapshot: only tokens and Export are of use. The error is
+// ErrNoDatabase where there is none.
+func OpenBeside(ctx context.Context, o Options) (*DB, error) {
+	if _, err := os.Stat(filepath.Join(o.Dir, File)); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w in %s", ErrNoDatabase, o.Dir)
+	} else if err != nil {
+		return nil, err
+	}
+	db, err := open(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.requireSchema(ctx); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+func open(o Options) (*DB, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	db := &DB{path: filepath.Join(o.Dir, File), opts: o, turn: make(chan struct{}, 1)}
+	db.turn <- struct{}{}
+	// The file is made here, so that its mode is ours and SQLite gives -wal and -shm the same one.
+	f, err := os.OpenFile(db.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case err == nil:
+		f.Close()
+	case !errors.Is(err, fs.ErrExist):
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	if db.writer, err = sql.Open("sqlite", dsn(db.path)); err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	db.writer.SetMaxOpenConns(1)
+	if db.reader, err = sql.Open("sqlite", dsn(db.path, "query_only(1)")); err != nil {
+		db.writer.Close()
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	db.reader.SetMaxOpenConns(readers)
+	db.reader.SetMaxIdleConns(readers)
+	return db, nil
+}
+
+// dsn carries the pragmas, because a PRAGMA by Exec reaches one pooled connection only. busy_timeout is
+// first so that the others wait too; synchronous FULL alone survives power loss.
+func dsn(path string, pragmas ...string) string {
+	q := url.Values{"_txlock": {"immediate"}}
+	q["_pragma"] = append([]string{
+		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
+	}, pragmas...)
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+}
+
+// Close closes the pools; SQLite folds the WAL into the file when the last connection goes.
+func (db *DB) Close() error {
+	return errors.Join(db.reader.Close(), db.writer.Close())
+}
+
+// Current returns the snapshot of the last commit. It takes no lock.
+func (db *DB) Current() *flags.Snapshot { return db.live.Current() }
+
+// querier is a pool or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// load reads the whole state of flags and registry.
+func load(ctx context.Context, q querier, environments []string) (*flags.Snapshot, error) {
+	var epoch string
+	var revision int64
+	if err := q.QueryRowContext(ctx, "SELECT epoch, revision FROM instance").Scan(&epoch, &revision); err != nil {
+		return nil, fmt.Errorf("load instance: %w", err)
+	}
+	fs, err := collect(ctx, q, scanFlag, "SELECT "+flagColumns+" FROM flags")
+	if err != nil {
+		return nil, fmt.Errorf("load flags: %w", err)
+	}
+	ts, err := collect(ctx, q, scanTenant, "SELECT "+tenantColumns+" FROM tenants")
+	if err != nil {
+		return nil, fmt.Errorf("load tenants: %w", err)
+	}
+	ps, err := collect(ctx, q, scanPartner, "SELECT "+partnerColumns+" FROM partners")
+	if err != nil {
+		return nil, fmt.Errorf("load partners: %w", err)
+	}
+	return flags.NewSnapshot(epoch, revision, environments, fs, ts, ps), nil
+}
+
+// scanner is a row.
+type scanner interface{ Scan(dest ...any) error }
+
+// collect runs a query and scans every row.
+func collect[T any](ctx context.Context, q querier, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []T
+	for rows.Next() {
+		x, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, x)
+	}
+	return out, rows.Err()
+}
+
+func fromMillis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+
+// toJSON encodes what the schema keeps as JSON.
+func toJSON(v any) (string, error) {
+	data, err := json.Marshal(v)
+	return string(data), err
+}

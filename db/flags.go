@@ -1,0 +1,239 @@
+package db
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/dezky/platform-api/flags"
+)
+
+// listed is how many slugs a log entry keeps of each list of an impact.
+const listed = 50
+
+const flagColumns = "key, description, state, pct, scope, version, created_at, updated_at"
+
+func scanFlag(row scanner) (*flags.Flag, error) {
+	f := flags.New("")
+	var scope string
+	var created, updated int64
+	err := row.Scan(&f.Key, &f.Description, &f.State, &f.Pct, &scope, &f.Version, &created, &updated)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal([]byte(scope), &f.Scope); err != nil {
+		return nil, fmt.Errorf("flag %q: scope: %w", f.Key, err)
+	}
+	f.CreatedAt, f.UpdatedAt = fromMillis(created), fromMillis(updated)
+	return &f, nil
+}
+
+// CreateFlag creates a flag; its version continues the key's line. The error is *flags.Invalid for bad
+// fields and a *flags.Conflict for a key that is taken.
+func (db *DB) CreateFlag(ctx context.Context, by By, n flags.NewFlag) (*flags.Flag, error) {
+	var out *flags.Flag
+	err := db.change(ctx, by, func(tx *tx) (err error) {
+		out, err = tx.createFlag(n)
+		return err
+	})
+	return out, err
+}
+
+// PatchFlag changes a flag. A patch that changes nothing writes nothing. The error is ErrNotFound,
+// *flags.Stale when p.IfVersion does not hold, or *flags.Invalid, in this order.
+func (db *DB) PatchFlag(ctx context.Context, by By, key string, p flags.Patch) (*flags.Flag, error) {
+	var out *flags.Flag
+	err := db.change(ctx, by, func(tx *tx) (err error) {
+		out, err = tx.patchFlag(key, p)
+		return err
+	})
+	return out, err
+}
+
+// DeleteFlag removes a flag; its log stays. ifVersion is as flags.Patch.IfVersion.
+func (db *DB) DeleteFlag(ctx context.Context, by By, key, note string, ifVersion []int64) error {
+	return db.change(ctx, by, func(tx *tx) error { return tx.deleteFlag(key, note, ifVersion) })
+}
+
+// Restore says which version of a flag is to come back.
+type Restore struct {
+	Version   int64
+	Note      string
+	IfVersion []int64            // as flags.Patch.IfVersion
+	Problems  []flags.FieldError // as flags.Patch.Problems
+}
+
+// RestoreFlag makes the content of an earlier version the newest version, also of a deleted flag. No
+// difference writes nothing. The error is ErrNotFound for an unknown key or version, *flags.Stale, or
+// *flags.Invalid for a deletion's version and for content that names something unknown now.
+func (db *DB) RestoreFlag(ctx context.Context, by By, key string, r Restore) (*flags.Flag, error) {
+	var out *flags.Flag
+	err := db.change(ctx, by, func(tx *tx) (err error) {
+		out, err = tx.restoreFlag(key, r)
+		return err
+	})
+	return out, err
+}
+
+func (tx *tx) createFlag(n flags.NewFlag) (*flags.Flag, error) {
+	next, err := n.Apply(flags.New(n.Key), tx.edit.Known)
+	if err != nil {
+		return nil, err
+	}
+	if tx.edit.Flag(n.Key) != nil {
+		return nil, &flags.Conflict{Message: fmt.Sprintf("a flag %q exists", n.Key)}
+	}
+	next.CreatedAt = tx.at
+	return tx.putFlag(nil, next, flags.Created, n.Note)
+}
+
+func (tx *tx) patchFlag(key string, p flags.Patch) (*flags.Flag, error) {
+	before := tx.edit.Flag(key)
+	if before == nil {
+		return nil, fmt.Errorf("flag %q: %w", key, flags.ErrNotFound)
+	}
+	if err := atVersion(before, p.IfVersion); err != nil {
+		return nil, err
+	}
+	next, err := p.Apply(*before, tx.edit.Known)
+	if err != nil {
+		return nil, err
+	}
+	if before.SameContent(&next) {
+		return before, nil
+	}
+	return tx.putFlag(before, next, flags.ChangeAction(before, &next), p.Note)
+}
+
+func atVersion(f *flags.Flag, versions []int64) error {
+	if versions == nil || f != nil && slices.Contains(versions, f.Version) {
+		return nil
+	}
+	return &flags.Stale{Current: f}
+}
+
+func (tx *tx) deleteFlag(key, note string, ifVersion []int64) error {
+	before := tx.edit.Flag(key)
+	if before == nil {
+		return fmt.Errorf("flag %q: %w", key, flags.ErrNotFound)
+	}
+	if err := atVersion(before, ifVersion); err != nil {
+		return err
+	}
+	if err := tx.exec("DELETE FROM flags WHERE key = ?", key); err != nil {
+		return fmt.Errorf("flag %q: %w", key, err)
+	}
+	return tx.recordFlag(before, nil, before.Version+1, flags.Deleted, note)
+}
+
+func (tx *tx) restoreFlag(key string, r Restore) (*flags.Flag, error) {
+	before := tx.edit.Flag(key)
+	past, err := tx.flagLog(key, r.Version)
+	if err != nil {
+		return nil, fmt.Errorf("flag %q, version %d: %w", key, r.Version, err)
+	}
+	if len(past) == 0 || r.Version > 0 && past[0].Version != r.Version {
+		return nil, fmt.Errorf("flag %q, version %d: %w", key, r.Version, flags.ErrNotFound)
+	}
+	if err := atVersion(before, r.IfVersion); err != nil {
+		return nil, err
+	}
+	var content flags.Patch
+	if r.Version > 0 { // else the problems say what is wrong with it
+		if past[0].Action == flags.Deleted {
+			return nil, &flags.Invalid{Errors: append(r.Problems, flags.FieldError{
+				Field: "version", Message: fmt.Sprintf("%d is the flag's deletion, which has no content", r.Version)})}
+		}
+		changes := make([]flags.Changes, len(past))
+		for i, e := range past {
+			changes[i] = e.Changes
+		}
+		if content, err = flags.Content(changes); err != nil {
+			return nil, fmt.Errorf("flag %q, version %d: %w", key, r.Version, err)
+		}
+	}
+	content.Note, content.Problems = r.Note, r.Problems
+	base := flags.New(key)
+	if before != nil {
+		base = *before
+	} else if base.CreatedAt, err = tx.flagCreated(key); err != nil {
+		return nil, err
+	}
+	next, err := content.Apply(base, tx.edit.Known)
+	if err != nil {
+		return nil, err
+	}
+	if before != nil && before.SameContent(&next) {
+		return before, nil
+	}
+	return tx.putFlag(before, next, flags.Restored, r.Note)
+}
+
+// putFlag writes next as the key's next version, with its history. before is nil when there is no flag.
+func (tx *tx) putFlag(before *flags.Flag, next flags.Flag, action flags.Action, note string) (*flags.Flag, error) {
+	last := int64(0)
+	if before != nil {
+		last = before.Version
+	} else if err := tx.get("SELECT coalesce(max(version), 0) FROM log WHERE name = ? AND version IS NOT NULL", []any{next.Key}, &last); err != nil {
+		return nil, fmt.Errorf("flag %q: last version: %w", next.Key, err)
+	}
+	next.Version, next.UpdatedAt = last+1, tx.at
+	scope, err := toJSON(next.Scope)
+	if err != nil {
+		return nil, err
+	}
+	err = tx.exec("INSERT INTO flags ("+flagColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?)"+
+		" ON CONFLICT (key) DO UPDATE SET description = excluded.description, state = excluded.state, pct = excluded.pct,"+
+		" scope = excluded.scope, version = excluded.version, updated_at = excluded.updated_at",
+		next.Key, next.Description, next.State, next.Pct, scope, next.Version, next.CreatedAt.UnixMilli(), next.UpdatedAt.UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("flag %q: %w", next.Key, err)
+	}
+	if err := tx.recordFlag(before, &next, next.Version, action, note); err != nil {
+		return nil, err
+	}
+	return &next, nil
+}
+
+// recordFlag logs the change of a flag with who gained and lost it by it, and takes it into the edit.
+func (tx *tx) recordFlag(before, after *flags.Flag, version int64, action flags.Action, note string) error {
+	tx.touch()
+	key := cmp.Or(before, after).Key
+	registry := tx.edit.View()
+	perEnvironment, _ := registry.Impact(before, after, listed)
+	impact := make(map[string]flags.EnvOutcome, len(perEnvironment))
+	for i, name := range registry.Environments() {
+		impact[name] = perEnvironment[i].Outcome()
+	}
+	tx.edit.SetFlag(key, after)
+	return tx.log(flags.Entry{Kind: flags.KindFlag, Name: key, Action: action, Version: version, Note: note,
+		Changes: flags.DiffFlag(before, after), Impact: impact})
+}
+
+// flagLog returns what a flag's versions up to one changed, newest first; all of them for version 0.
+func (tx *tx) flagLog(key string, version int64) ([]flags.Entry, error) {
+	if version == 0 {
+		version = math.MaxInt64
+	}
+	return collect(tx.ctx, tx.sql, func(row scanner) (e flags.Entry, err error) {
+		var changes []byte
+		if err := row.Scan(&e.Version, &e.Action, &changes); err != nil {
+			return e, err
+		}
+		return e, json.Unmarshal(changes, &e.Changes)
+	}, "SELECT version, action, changes FROM log WHERE name = ? AND version <= ? AND version IS NOT NULL ORDER BY version DESC", key, version)
+}
+
+// flagCreated returns when a deleted flag was last created.
+func (tx *tx) flagCreated(key string) (time.Time, error) {
+	var at int64
+	err := tx.get("SELECT at FROM log WHERE kind = 'flag' AND name = ? AND action = 'created' ORDER BY id DESC LIMIT 1", []any{key}, &at)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("flag %q: creation: %w", key, err)
+	}
+	return fromMillis(at), nil
+}

@@ -1,0 +1,82 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/dezky/platform-api/flags"
+)
+
+const entryColumns = "id, at, revision, actor, kind, name, action, version, note, changes, impact"
+
+func scanEntry(row scanner) (flags.Entry, error) {
+	var e flags.Entry
+	var at int64
+	var version *int64
+	var changes string
+	var impact *string
+	err := row.Scan(&e.ID, &at, &e.Revision, &e.Actor, &e.Kind, &e.Name, &e.Action, &version, &e.Note, &changes, &impact)
+	if err != nil {
+		return e, err
+	}
+	e.At = fromMillis(at)
+	if version != nil {
+		e.Version = *version
+	}
+	if err := json.Unmarshal([]byte(changes), &e.Changes); err != nil {
+		return e, fmt.Errorf("log entry %d: changes: %w", e.ID, err)
+	}
+	if impact != nil {
+		if err := json.Unmarshal([]byte(*impact), &e.Impact); err != nil {
+			return e, fmt.Errorf("log entry %d: impact: %w", e.ID, err)
+		}
+	}
+	return e, nil
+}
+
+// HistoryFilter selects entries of the log; what is empty does not restrict, the rest must all hold.
+type HistoryFilter struct {
+	Flag   string // key
+	Tenant string // slug
+	Actor  string
+	Before int64 // entries older than this id; 0 is from the newest
+	Limit  int   // at most so many
+}
+
+// History returns entries of the log, newest first.
+func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, error) {
+	where, args := []string{"1"}, []any{}
+	and := func(condition string, values ...any) {
+		where, args = append(where, condition), append(args, values...)
+	}
+	if f.Flag != "" {
+		and("kind = 'flag' AND name = ?", f.Flag)
+	}
+	if f.Tenant != "" {
+		and("kind = 'tenant' AND name = ?", f.Tenant)
+	}
+	if f.Actor != "" {
+		and("actor = ?", f.Actor)
+	}
+	if f.Before > 0 {
+		and("id < ?", f.Before)
+	}
+	entries, err := collect(ctx, db.reader, scanEntry, "SELECT "+entryColumns+" FROM log WHERE "+
+		strings.Join(where, " AND ")+" ORDER BY id DESC LIMIT ?", append(args, f.Limit)...)
+	if err != nil {
+		return nil, fmt.Errorf("history: %w", err)
+	}
+	return entries, nil
+}
+
+// EverFlag tells whether a flag with the key exists or ever did.
+func (db *DB) EverFlag(ctx context.Context, key string) (bool, error) {
+	var ever bool
+	err := db.reader.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM log WHERE kind = 'flag' AND name = ?)", key).Scan(&ever)
+	if err != nil {
+		return false, fmt.Errorf("flag %q: %w", key, err)
+	}
+	return ever, nil
+}

@@ -1,0 +1,211 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/dezky/platform-api/flags"
+)
+
+// inUse is how many tenants a conflict names.
+const inUse = 100
+
+const tenantColumns = "id, slug, name, plan, partner_slug, status, provisioning_status, provisioning_errors, created_at, updated_at"
+
+func scanTenant(row scanner) (*flags.Tenant, error) {
+	var t flags.Tenant
+	var partner *string
+	var status, errs string
+	var created, updated int64
+	err := row.Scan(&t.ID, &t.Slug, &t.Name, &t.Plan, &partner, &t.Status, &status, &errs, &created, &updated)
+	if err != nil {
+		return nil, err
+	}
+	if partner != nil {
+		t.PartnerSlug = *partner
+	}
+	for _, m := range []struct {
+		text string
+		to   *map[string]string
+	}{{status, &t.ProvisioningStatus}, {errs, &t.ProvisioningErrors}} {
+		if m.text == "{}" { // nearly always: keep no empty map per tenant
+			continue
+		}
+		if err := json.Unmarshal([]byte(m.text), m.to); err != nil {
+			return nil, fmt.Errorf("tenant %q: provisioning: %w", t.Slug, err)
+		}
+	}
+	t.CreatedAt, t.UpdatedAt = fromMillis(created), fromMillis(updated)
+	return &t, nil
+}
+
+// CreateTenant creates a tenant; without an id it gets a random one. The error is *flags.Invalid, or a
+// *flags.Conflict for a slug or id that is taken.
+func (db *DB) CreateTenant(ctx context.Context, by By, p flags.TenantPatch) (*flags.Tenant, error) {
+	var out *flags.Tenant
+	err := db.change(ctx, by, func(tx *tx) (err error) {
+		out, err = tx.createTenant(p)
+		return err
+	})
+	return out, err
+}
+
+// PutTenant makes the tenant with the slug what p says, creating it if need be: what p leaves out is
+// what it would be for a new tenant. It tells whether it was created.
+func (db *DB) PutTenant(ctx context.Context, by By, slug string, p flags.TenantPatch) (t *flags.Tenant, created bool, err error) {
+	err = db.change(ctx, by, func(tx *tx) (err error) {
+		before := tx.edit.Tenant(slug)
+		if before == nil {
+			created = true
+			t, err = tx.createTenantAt(slug, p)
+			return err
+		}
+		blank := *before
+		blank.Name, blank.Plan, blank.PartnerSlug, blank.Status = "", "", "", ""
+		next, err := p.Apply(blank, tx.knownOr(before))
+		if err != nil {
+			return err
+		}
+		t, err = tx.updateTenant(before, next)
+		return err
+	})
+	return t, created, err
+}
+
+// PatchTenant changes a tenant. A patch that changes nothing writes nothing.
+func (db *DB) PatchTenant(ctx context.Context, by By, slug string, p flags.TenantPatch) (*flags.Tenant, error) {
+	var out *flags.Tenant
+	err := db.change(ctx, by, func(tx *tx) (err error) {
+		out, err = tx.patchTenant(slug, p)
+		return err
+	})
+	return out, err
+}
+
+// DeleteTenant removes a tenant that no scope names; else the error is a *flags.Conflict with the flags.
+func (db *DB) DeleteTenant(ctx context.Context, by By, slug string) error {
+	return db.change(ctx, by, func(tx *tx) error { return tx.deleteTenant(slug) })
+}
+
+// knownOr lets a tenant keep the partner it has.
+func (tx *tx) knownOr(t *flags.Tenant) flags.Known {
+	return func(a flags.Axis, value string) bool {
+		return a == flags.AxisPartners && value == t.PartnerSlug || tx.edit.Known(a, value)
+	}
+}
+
+func (tx *tx) createTenant(p flags.TenantPatch) (*flags.Tenant, error) {
+	return tx.createTenantAt("", p)
+}
+
+// createTenantAt creates a tenant whose slug is given by its path, unless that is "".
+func (tx *tx) createTenantAt(slug string, p flags.TenantPatch) (*flags.Tenant, error) {
+	if slug != "" && p.Slug == nil {
+		p.Slug = &slug
+	}
+	next, err := p.Apply(flags.Tenant{}, tx.edit.Known)
+	if err == nil && slug != "" && next.Slug != slug {
+		err = &flags.Invalid{Errors: []flags.FieldError{{Field: "slug", Message: fmt.Sprintf("is not the path's %q", slug)}}}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if tx.edit.Tenant(next.Slug) != nil {
+		return nil, &flags.Conflict{Message: fmt.Sprintf("a tenant %q exists", next.Slug)}
+	}
+	if next.ID == "" {
+		if next.ID, err = tx.db.randomHex(12); err != nil {
+			return nil, err
+		}
+	}
+	holder, err := tx.tenantWithID(next.ID)
+	if err != nil {
+		return nil, err
+	}
+	if holder != "" {
+		return nil, &flags.Conflict{Message: fmt.Sprintf("the id %q belongs to the tenant %q", next.ID, holder)}
+	}
+	next.CreatedAt, next.UpdatedAt = tx.at, tx.at
+	return tx.putTenant(nil, next, flags.Created)
+}
+
+// tenantWithID returns the slug of the tenant with the id, or "".
+func (tx *tx) tenantWithID(id string) (string, error) {
+	var slug string
+	err := tx.get("SELECT slug FROM tenants WHERE id = ?", []any{id}, &slug)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("tenant with id %q: %w", id, err)
+	}
+	return slug, nil
+}
+
+func (tx *tx) patchTenant(slug string, p flags.TenantPatch) (*flags.Tenant, error) {
+	before := tx.edit.Tenant(slug)
+	if before == nil {
+		return nil, fmt.Errorf("tenant %q: %w", slug, flags.ErrNotFound)
+	}
+	next, err := p.Apply(*before, tx.edit.Known)
+	if err != nil {
+		return nil, err
+	}
+	return tx.updateTenant(before, next)
+}
+
+func (tx *tx) updateTenant(before *flags.Tenant, next flags.Tenant) (*flags.Tenant, error) {
+	if len(flags.DiffTenant(before, &next)) == 0 {
+		return before, nil
+	}
+	next.UpdatedAt = tx.at
+	return tx.putTenant(before, next, flags.Updated)
+}
+
+func (tx *tx) putTenant(before *flags.Tenant, next flags.Tenant, action flags.Action) (*flags.Tenant, error) {
+	var partner any
+	if next.PartnerSlug != "" {
+		partner = next.PartnerSlug
+	}
+	status, err := mapJSON(next.ProvisioningStatus)
+	if err != nil {
+		return nil, err
+	}
+	errs, err := mapJSON(next.ProvisioningErrors)
+	if err != nil {
+		return nil, err
+	}
+	err = tx.exec("INSERT INTO tenants ("+tenantColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"+
+		" ON CONFLICT (id) DO UPDATE SET name = excluded.name, plan = excluded.plan, partner_slug = excluded.partner_slug,"+
+		" status = excluded.status, updated_at = excluded.updated_at",
+		next.ID, next.Slug, next.Name, next.Plan, partner, next.Status, status, errs, next.CreatedAt.UnixMilli(), next.UpdatedAt.UnixMilli())
+	if err != nil {
+		return nil, fmt.Errorf("tenant %q: %w", next.Slug, err)
+	}
+	tx.touch()
+	tx.edit.SetTenant(next.Slug, &next)
+	return &next, tx.log(flags.Entry{Kind: flags.KindTenant, Name: next.Slug, Action: action, Changes: flags.DiffTenant(before, &next)})
+}
+
+func mapJSON(m map[string]string) (string, error) {
+	if len(m) == 0 {
+		return "{}", nil
+	}
+	return toJSON(m)
+}
+
+func (tx *tx) deleteTenant(slug string) error {
+	before := tx.edit.Tenant(slug)
+	if before == nil {
+		return fmt.Errorf("tenant %q: %w", slug, flags.ErrNotFound)
+	}
+	if keys := tx.edit.ScopedTo(flags.AxisTenants, slug); len(keys) > 0 {
+		return &flags.Conflict{Message: fmt.Sprintf("the tenant %q is named by the scope of flags", slug), Flags: keys}
+	}
+	if err := tx.exec("DELETE FROM tenants WHERE slug = ?", slug); err != nil {
+		return fmt.Errorf("tenant %q: %w", slug, err)
+	}
+	tx.touch()
+	tx.edit.SetTenant(slug, nil)
+	return tx.log(flags.Entry{Kind: flags.KindTenant, Name: slug, Action: flags.Deleted, Changes: flags.DiffTenant(before, nil)})
+}
