@@ -1,0 +1,165 @@
+// Package seed plants what every appliance begins with, and the demo registry, through db's own methods.
+package seed
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dezky/platform-api/db"
+	"github.com/dezky/platform-api/flags"
+)
+
+//go:embed seeds.json
+var seedsJSON []byte
+
+//go:embed demo.json
+var demoJSON []byte
+
+// Actor is who the history names for seeds.
+const Actor = "system:seed"
+
+// Seeds returns the ten flags and the tenant that every appliance begins with.
+func Seeds() (flags.Document, error) {
+	d, err := flags.DecodeDocument(seedsJSON)
+	if err != nil {
+		return d, fmt.Errorf("seeds.json: %w", err)
+	}
+	for i := range d.Tenants { // Dezky itself is in its own identity provider from the start
+		d.Tenants[i].ProvisioningStatus = map[string]string{"authentik": "ok"}
+	}
+	return d, nil
+}
+
+// Plant creates the seeds that were never there. With demo it also adds the demo registry and its
+// history, backdated from now, if the registry is empty but for the seeds.
+func Plant(ctx context.Context, d *db.DB, demo bool, now time.Time) error {
+	seeds, err := Seeds()
+	if err != nil {
+		return err
+	}
+	if !demo || !emptyButFor(d.Current(), seeds) {
+		if err := d.Plant(ctx, db.By{Actor: Actor}, seeds); err != nil {
+			return fmt.Errorf("plant the seeds: %w", err)
+		}
+		return nil
+	}
+	story, err := demoStory(now)
+	if err != nil {
+		return fmt.Errorf("demo.json: %w", err)
+	}
+	story = slices.Insert(story, 0, db.Step{By: db.By{Actor: Actor, At: story[0].By.At.Add(-time.Hour)}, Plant: &seeds})
+	last, err := d.History(ctx, db.HistoryFilter{Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(last) > 0 {
+		fit(story, last[0].At, now)
+	}
+	story = slices.DeleteFunc(story, func(s db.Step) bool { return known(d.Current(), s) })
+	if err := d.Tell(ctx, story); err != nil {
+		return fmt.Errorf("plant the demo registry: %w", err)
+	}
+	return nil
+}
+
+// emptyButFor tells whether the registry holds no partner and no tenant beside those of seeds.
+func emptyButFor(s *flags.Snapshot, seeds flags.Document) bool {
+	return len(s.Partners()) == 0 && !slices.ContainsFunc(s.Tenants(), func(t *flags.Tenant) bool {
+		return !slices.ContainsFunc(seeds.Tenants, func(p flags.TenantPatch) bool { return *p.Slug == t.Slug })
+	})
+}
+
+// known tells whether a step is about a flag that was there before the demo: it stays as it is.
+func known(s *flags.Snapshot, step db.Step) bool {
+	for _, n := range []*flags.NewFlag{step.Create, step.Patch, step.Delete, step.Restore} {
+		if n != nil && s.Flag(n.Key) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// fit squeezes a story between the log's last entry and now, because a log never goes back in time.
+func fit(story []db.Step, from, to time.Time) {
+	first := story[0].By.At
+	if !first.Before(from) {
+		return
+	}
+	scale := max(0, float64(to.Sub(from))) / float64(to.Sub(first))
+	for i := range story {
+		story[i].By.At = from.Add(time.Duration(float64(story[i].By.At.Sub(first)) * scale))
+	}
+}
+
+// demoStory reads the demo's story, each step so long before now as it says.
+func demoStory(now time.Time) ([]db.Step, error) {
+	var file struct {
+		Story []struct {
+			Ago         string
+			Actor       string
+			Partner     json.RawMessage
+			Tenant      json.RawMessage
+			PatchTenant json.RawMessage
+			Create      json.RawMessage
+			Patch       json.RawMessage
+			Delete      json.RawMessage
+			Restore     json.RawMessage
+		}
+	}
+	dec := json.NewDecoder(bytes.NewReader(demoJSON))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&file); err != nil {
+		return nil, err
+	}
+	if len(file.Story) == 0 {
+		return nil, errors.New("tells nothing")
+	}
+	story := make([]db.Step, len(file.Story))
+	for i, s := range file.Story {
+		ago, err := flags.ParseDuration(s.Ago)
+		if err != nil {
+			return nil, fmt.Errorf("step %d: ago: %w", i, err)
+		}
+		step := db.Step{By: db.By{Actor: s.Actor, At: now.Add(-ago)}}
+		restore := s.Restore
+		if restore != nil {
+			var r struct {
+				Key     string
+				Version int64
+				Note    string
+			}
+			if err := json.Unmarshal(restore, &r); err != nil {
+				return nil, fmt.Errorf("step %d: %w", i, err)
+			}
+			step.Restore, step.Version = &flags.NewFlag{Key: r.Key, Patch: flags.Patch{Note: r.Note}}, r.Version
+		}
+		err = errors.Join(
+			decode(s.Partner, &step.Partner, flags.DecodePartner),
+			decode(s.Tenant, &step.Tenant, flags.DecodeTenant),
+			decode(s.PatchTenant, &step.PatchTenant, flags.DecodeTenant),
+			decode(s.Create, &step.Create, flags.DecodeNewFlag),
+			decode(s.Patch, &step.Patch, flags.DecodeNewFlag),
+			decode(s.Delete, &step.Delete, flags.DecodeNewFlag),
+		)
+		if err != nil {
+			return nil, fmt.Errorf("step %d: %w", i, err)
+		}
+		story[i] = step
+	}
+	return story, nil
+}
+
+func decode[T any](from json.RawMessage, to **T, decode func([]byte) (T, error)) error {
+	if from == nil {
+		return nil
+	}
+	x, err := decode(from)
+	*to = &x
+	return err
+}
