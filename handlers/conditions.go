@@ -1,0 +1,90 @@
+package handlers
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/dezky/platform-api/flags"
+)
+
+// entityTags parses If-Match or If-None-Match (RFC 9110, 8.8.3 and 13.1): every tag with its quotes, and
+// its W/ where it is weak. A malformed field is a bad request.
+func entityTags(h http.Header, name string) (tags []string, any bool, err error) {
+	field := strings.Join(h.Values(name), ",")
+	for rest := field; ; {
+		rest = strings.TrimLeft(rest, " \t,")
+		if rest == "" {
+			return tags, any, nil
+		}
+		if rest[0] == '*' {
+			any, rest = true, rest[1:]
+		} else {
+			start := 0
+			if strings.HasPrefix(rest, "W/") {
+				start = 2
+			}
+			end := -1
+			if start < len(rest) && rest[start] == '"' {
+				end = strings.IndexByte(rest[start+1:], '"')
+			}
+			if end < 0 {
+				return nil, false, badTags(name)
+			}
+			end += start + 2
+			tags, rest = append(tags, rest[:end]), rest[end:]
+		}
+		if rest = strings.TrimLeft(rest, " \t"); rest != "" && rest[0] != ',' {
+			return nil, false, badTags(name)
+		}
+	}
+}
+
+func badTags(name string) error {
+	return &refusal{http.StatusBadRequest, "bad-request", name + ` must be a list of entity tags, each in double quotes, or *`}
+}
+
+// ifMatch returns the versions at one of which a flag must be, or nil where any will do. Weak tags, and
+// tags that are no version, never match.
+func ifMatch(h http.Header) ([]int64, error) {
+	if len(h.Values("If-Match")) == 0 {
+		return nil, nil
+	}
+	tags, anyVersion, err := entityTags(h, "If-Match")
+	if err != nil {
+		return nil, err
+	}
+	versions := []int64{}
+	for _, tag := range tags {
+		version, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64)
+		if err == nil && tag == versionTag(version) {
+			versions = append(versions, version)
+		}
+	}
+	if anyVersion {
+		return append(versions, flags.AnyVersion), nil
+	}
+	return versions, nil
+}
+
+func versionTag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
+
+// notModified sets the ETag, and tells whether If-None-Match (weak comparison) has it already; then the
+// answer is 304 and written.
+func notModified(w http.ResponseWriter, r *http.Request, etag string) (bool, error) {
+	w.Header().Set("ETag", etag)
+	if len(r.Header["If-None-Match"]) == 0 {
+		return false, nil
+	}
+	tags, anyTag, err := entityTags(r.Header, "If-None-Match")
+	if err != nil {
+		return false, err
+	}
+	for _, tag := range tags {
+		anyTag = anyTag || strings.TrimPrefix(tag, "W/") == etag
+	}
+	if anyTag {
+		w.WriteHeader(http.StatusNotModified)
+	}
+	return anyTag, nil
+}

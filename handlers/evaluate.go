@@ -1,0 +1,176 @@
+package handlers
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/dezky/platform-api/auth"
+	"github.com/dezky/platform-api/flags"
+)
+
+// namedImpact is how many tenants an impact names of each list unless all are asked for.
+const namedImpact = 100
+
+// inEnvironment settles the environment of a request: the one it names, else the credential's, else the
+// default. A credential for one environment is refused in another.
+func (a *app) inEnvironment(p *auth.Principal, named string) (string, error) {
+	switch {
+	case named == "" && p.Environment != "":
+		return p.Environment, nil
+	case named == "":
+		return a.environment, nil
+	case p.Environment != "" && named != p.Environment:
+		return "", &refusal{http.StatusForbidden, "forbidden",
+			fmt.Sprintf("this credential is for the environment %s alone", p.Environment)}
+	}
+	return named, nil
+}
+
+func unknownEnvironment(s *flags.Snapshot, name string) flags.FieldError {
+	return flags.FieldError{Field: "environment",
+		Message: fmt.Sprintf("unknown environment %q; the environments are %s", name, strings.Join(s.Environments(), ", "))}
+}
+
+// asked decodes a question and finds its tenant and environment in the snapshot.
+func (a *app) asked(s *flags.Snapshot, c call) (*flags.Tenant, string, error) {
+	q, err := flags.DecodeQuestion(c.body)
+	if err != nil {
+		return nil, "", err
+	}
+	environment, err := a.inEnvironment(c.principal, q.Environment)
+	if err != nil {
+		return nil, "", err
+	}
+	t := s.Tenant(q.TenantSlug)
+	if t == nil {
+		return nil, "", noTenant(q.TenantSlug)
+	}
+	if !s.HasEnvironment(environment) {
+		return nil, "", &flags.Invalid{Errors: []flags.FieldError{unknownEnvironment(s, environment)}}
+	}
+	return t, environment, nil
+}
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// evaluate answers with every flag's value for one tenant. It does no SQL and takes no lock.
+func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
+	s := a.db.Current()
+	t, environment, err := a.asked(s, c)
+	if err != nil {
+		return err
+	}
+	if done, err := notModified(w, r, answerTag(s, t, environment)); done || err != nil {
+		return err
+	}
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	b := append((*buffer)[:0], '{')
+	for i, f := range s.Flags() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '"')
+		b = append(b, f.Key...) // a key needs no escaping
+		b = append(b, `":`...)
+		b = strconv.AppendBool(b, f.Evaluate(t, environment))
+	}
+	b = append(b, '}', '\n')
+	*buffer = b
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "private, no-cache")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.Write(b)
+	return nil
+}
+
+// answerTag names what an answer depends on, never its content: A→B→A is a change, and a database that
+// came from a copy has another epoch. Of its parts only the last can have dots.
+func answerTag(s *flags.Snapshot, t *flags.Tenant, environment string) string {
+	return `"` + s.Epoch() + "." + strconv.FormatInt(s.Revision(), 10) + "." + t.Slug + "." + environment + `"`
+}
+
+func (a *app) explain(w http.ResponseWriter, r *http.Request, c call) error {
+	s := a.db.Current()
+	t, environment, err := a.asked(s, c)
+	if err != nil {
+		return err
+	}
+	out := make(map[string]flags.Explanation, len(s.Flags()))
+	for _, f := range s.Flags() {
+		out[f.Key] = f.Explain(t, environment)
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// tenantBrief is a tenant as an impact names it.
+type tenantBrief struct {
+	Slug        string  `json:"slug"`
+	Name        string  `json:"name"`
+	Plan        string  `json:"plan"`
+	PartnerSlug *string `json:"partnerSlug"`
+}
+
+func briefs(ts []*flags.Tenant) []tenantBrief {
+	out := make([]tenantBrief, len(ts))
+	for i, t := range ts {
+		out[i] = tenantBrief{Slug: t.Slug, Name: t.Name, Plan: t.Plan}
+		if t.PartnerSlug != "" {
+			out[i].PartnerSlug = &t.PartnerSlug
+		}
+	}
+	return out
+}
+
+type impactCount struct {
+	Gained int `json:"gained"`
+	Lost   int `json:"lost"`
+}
+
+func (a *app) impact(w http.ResponseWriter, r *http.Request, c call) error {
+	d, err := flags.DecodeDraft(c.body)
+	if err != nil {
+		return err
+	}
+	environment, err := a.inEnvironment(c.principal, d.Environment)
+	if err != nil {
+		return err
+	}
+	s := a.db.Current()
+	before, err := a.flag(s, r)
+	if err != nil {
+		return err
+	}
+	if !s.HasEnvironment(environment) {
+		d.Problems = append(d.Problems, unknownEnvironment(s, environment))
+	}
+	after, err := d.Apply(*before, s.Known)
+	if err != nil {
+		return err
+	}
+	limit := namedImpact
+	if r.URL.Query().Get("all") == "1" {
+		limit = math.MaxInt
+	}
+	p := s.Preview(before, &after, environment, limit)
+	byEnvironment := make(map[string]impactCount, len(p.ByEnvironment))
+	for i, name := range s.Environments() {
+		byEnvironment[name] = impactCount{p.ByEnvironment[i].Gained, p.ByEnvironment[i].Lost}
+	}
+	return writeJSON(w, http.StatusOK, struct {
+		Total         int                    `json:"total"`
+		Matched       int                    `json:"matched"`
+		Gained        int                    `json:"gained"`
+		Lost          int                    `json:"lost"`
+		Gains         []tenantBrief          `json:"gains"`
+		Losses        []tenantBrief          `json:"losses"`
+		GainedAny     int                    `json:"gainedAny"`
+		ByEnvironment map[string]impactCount `json:"byEnvironment"`
+		ByPct         []int                  `json:"byPct"`
+	}{p.Total, p.Matched, p.Gained, p.Lost, briefs(p.Gains), briefs(p.Losses), p.GainedAny, byEnvironment, p.ByPct[:]})
+}

@@ -1,0 +1,132 @@
+package handlers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/dezky/platform-api/auth"
+	"github.com/dezky/platform-api/flags"
+)
+
+// problem is an error answer (RFC 9457), with what particular problems add.
+type problem struct {
+	Type    string             `json:"type"`
+	Title   string             `json:"title"`
+	Status  int                `json:"status"`
+	Detail  string             `json:"detail"`
+	Errors  []flags.FieldError `json:"errors,omitempty"`  // 422: every bad field
+	Current *flags.Flag        `json:"current,omitempty"` // 412: the flag as it is
+	Flags   []string           `json:"flags,omitempty"`   // 409: keys of flags in the way
+	Tenants []string           `json:"tenants,omitempty"` // 409: slugs of tenants in the way
+	ID      string             `json:"id,omitempty"`      // 500: what to search the log for
+}
+
+// problemType names a kind of problem; the documentation lists them.
+func problemType(name string) string { return "urn:dezky:problem:" + name }
+
+// refusal is an error that has its status already.
+type refusal struct {
+	status int
+	name   string
+	detail string
+}
+
+func (e *refusal) Error() string { return e.detail }
+
+// unavailable is a 503 that will pass.
+type unavailable struct{ reason string }
+
+func (e *unavailable) Error() string { return e.reason }
+
+// fail answers with an error. This is the table from errors to statuses; what is not in it is a 500,
+// which is logged and tells the client only an id.
+func (s *Server) fail(rec *recorder, r *http.Request, err error) {
+	var (
+		malformed *flags.Malformed
+		invalid   *flags.Invalid
+		stale     *flags.Stale
+		conflict  *flags.Conflict
+		refused   *refusal
+		away      *unavailable
+	)
+	p := problem{Detail: err.Error()}
+	kind := ""
+	switch {
+	case errors.As(err, &malformed):
+		p.Status, kind = http.StatusBadRequest, "bad-request"
+	case errors.Is(err, auth.ErrNoCredentials):
+		p.Status, kind = http.StatusUnauthorized, "unauthorized"
+		rec.Header().Set("WWW-Authenticate", "Bearer")
+	case errors.Is(err, auth.ErrToken), errors.Is(err, auth.ErrCredentials):
+		p.Status, kind = http.StatusUnauthorized, "unauthorized"
+		rec.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	case errors.As(err, &refused):
+		p.Status, kind = refused.status, refused.name
+	case errors.Is(err, flags.ErrNotFound):
+		p.Status, kind = http.StatusNotFound, "not-found"
+	case errors.As(err, &conflict):
+		p.Status, kind = http.StatusConflict, "conflict"
+		p.Flags, p.Tenants = conflict.Flags, conflict.Tenants
+	case errors.As(err, &stale):
+		p.Status, kind = http.StatusPreconditionFailed, "precondition-failed"
+		p.Current = stale.Current
+	case errors.As(err, &invalid):
+		p.Status, kind = http.StatusUnprocessableEntity, "invalid"
+		p.Detail, p.Errors = "some fields have values that are not allowed", invalid.Errors
+	case errors.As(err, &away):
+		p.Status, kind = http.StatusServiceUnavailable, "unavailable"
+		rec.Header().Set("Retry-After", "1")
+	case r.Context().Err() != nil && errors.Is(err, context.Canceled):
+		rec.status = 499 // the client has gone; nobody reads an answer
+		return
+	default:
+		p.Status, kind = http.StatusInternalServerError, "internal"
+		p.Detail, p.ID = "something went wrong here; the log knows it by this id", rec.id
+		if err != errPanic { // a panic is logged with its stack
+			s.opts.Log.Error("request failed", "id", rec.id, "error", err.Error())
+		}
+	}
+	if p.Status == http.StatusUnauthorized { // one body for every cause
+		p.Detail = "this needs a valid bearer token or API key"
+	}
+	p.Type, p.Title = problemType(kind), http.StatusText(p.Status)
+	if rec.status != 0 {
+		return // the answer has begun; it can only be cut short
+	}
+	writeJSONAs(rec, p.Status, "application/problem+json", p)
+}
+
+// writeJSON answers with a value.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	writeJSONAs(w, status, "application/json", v)
+	return nil
+}
+
+func writeJSONAs(w http.ResponseWriter, status int, mediaType string, v any) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(err) // our own types encode
+	}
+	h := w.Header()
+	h.Set("Content-Type", mediaType)
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-store")
+	}
+	h.Set("Content-Length", strconv.Itoa(b.Len()))
+	w.WriteHeader(status)
+	w.Write(b.Bytes())
+}
+
+// list is never null in JSON.
+func list[T any](xs []T) []T {
+	if xs == nil {
+		return []T{}
+	}
+	return xs
+}

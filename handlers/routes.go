@@ -1,0 +1,166 @@
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/dezky/platform-api/auth"
+	"github.com/dezky/platform-api/db"
+	"github.com/dezky/platform-api/templates"
+)
+
+// Limits of bodies, in bytes.
+const (
+	noBody    = 0
+	smallBody = 64 << 10
+	largeBody = 1 << 20
+)
+
+// app is the server once it has its database.
+type app struct {
+	server      *Server
+	db          *db.DB
+	tokens      *auth.Tokens
+	environment string
+	csrf        *http.CrossOriginProtection
+	docs        func() (templates.Docs, error)
+}
+
+// call is one authorized request to an API route.
+type call struct {
+	principal *auth.Principal
+	body      []byte
+}
+
+// route is one row of the table below.
+type route struct {
+	method, path string
+	need         auth.Role
+	body         int64
+	handle       func(w http.ResponseWriter, r *http.Request, c call) error
+}
+
+func (r route) pattern(prefix string) string { return r.method + " " + prefix + r.path }
+
+// apiRoutes are the routes for services and people with a credential; each stands under /api as well.
+func (a *app) apiRoutes() []route {
+	return []route{
+		{"POST", "/flags/evaluate", auth.Evaluate, smallBody, a.evaluate},
+		{"POST", "/flags/explain", auth.Read, smallBody, a.explain},
+
+		{"GET", "/flags", auth.Read, noBody, a.listFlags},
+		{"POST", "/flags", auth.Operator, largeBody, a.createFlag},
+		{"GET", "/flags/{key}", auth.Read, noBody, a.getFlag},
+		{"PATCH", "/flags/{key}", auth.Operator, largeBody, a.patchFlag},
+		{"DELETE", "/flags/{key}", auth.Operator, noBody, a.deleteFlag},
+		{"POST", "/flags/{key}/restore", auth.Operator, largeBody, a.restoreFlag},
+		{"POST", "/flags/{key}/impact", auth.Read, largeBody, a.impact},
+		{"GET", "/flags/{key}/history", auth.Read, noBody, a.flagHistory},
+		{"GET", "/history", auth.Read, noBody, a.history},
+
+		{"GET", "/tenants", auth.Read, noBody, a.listTenants},
+		{"POST", "/tenants", auth.Operator, largeBody, a.createTenant},
+		{"GET", "/tenants/{slug}", auth.Read, noBody, a.getTenant},
+		{"PUT", "/tenants/{slug}", auth.Operator, largeBody, a.putTenant},
+		{"PATCH", "/tenants/{slug}", auth.Operator, largeBody, a.patchTenant},
+		{"DELETE", "/tenants/{slug}", auth.Operator, noBody, a.deleteTenant},
+
+		{"GET", "/partners", auth.Read, noBody, a.listPartners},
+		{"POST", "/partners", auth.Operator, largeBody, a.createPartner},
+		{"GET", "/partners/{slug}", auth.Read, noBody, a.getPartner},
+		{"PATCH", "/partners/{slug}", auth.Operator, largeBody, a.patchPartner},
+		{"DELETE", "/partners/{slug}", auth.Operator, noBody, a.deletePartner},
+	}
+}
+
+// openRoutes need no credential.
+func (a *app) openRoutes() []route {
+	return []route{
+		{"GET", "/{$}", auth.Nobody, noBody, a.root},
+		{"GET", "/health", auth.Nobody, noBody, a.health},
+		{"GET", "/ready", auth.Nobody, noBody, a.ready},
+		{"GET", "/openapi.yaml", auth.Nobody, noBody, a.spec},
+		{"GET", "/docs", auth.Nobody, noBody, a.docsPage},
+	}
+}
+
+// open runs a route that needs no credential.
+func (a *app) open(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := w.(*recorder)
+		rec.routed = true
+		if err := rt.handle(w, r, call{}); err != nil {
+			a.server.fail(rec, r, err)
+		}
+	})
+}
+
+// guard runs a route for a principal who may use it, with its body read. Only Authorization and
+// X-API-Key count. Behind a browser path (/api), a change from another origin is refused.
+func (a *app) guard(rt route, browser bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := w.(*recorder)
+		rec.routed = true
+		err := func() error {
+			if browser && a.csrf.Check(r) != nil {
+				return &refusal{http.StatusForbidden, "forbidden", "a change from another origin is refused"}
+			}
+			p, err := a.tokens.Bearer(r)
+			if err != nil {
+				return err
+			}
+			rec.principal = p
+			if !p.May(rt.need) {
+				return forbidden(p, rt.need)
+			}
+			c := call{principal: p}
+			if rt.body != noBody {
+				if c.body, err = readBody(w, r, rt.body); err != nil {
+					return err
+				}
+			}
+			return rt.handle(w, r, c)
+		}()
+		if err != nil {
+			a.server.fail(rec, r, err)
+		}
+	})
+}
+
+func forbidden(p *auth.Principal, need auth.Role) error {
+	return &refusal{http.StatusForbidden, "forbidden", fmt.Sprintf("this needs the role %s; yours is %s", need, p.Role)}
+}
+
+// readBody reads a JSON body of at most limit bytes.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	allowed := "application/json"
+	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	ok := err == nil && media == allowed
+	if r.Method == http.MethodPatch {
+		ok = ok || err == nil && media == "application/merge-patch+json"
+		allowed += " or application/merge-patch+json"
+	}
+	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
+		ok = false
+	}
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		ok = false
+	}
+	if !ok {
+		return nil, &refusal{http.StatusUnsupportedMediaType, "unsupported-media-type",
+			"the body must be " + allowed + " in UTF-8, not compressed"}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return nil, &refusal{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body is larger than %d bytes", limit)}
+	}
+	if err != nil {
+		return nil, &refusal{http.StatusBadRequest, "bad-request", "the body could not be read to its end"}
+	}
+	return body, nil
+}

@@ -1,0 +1,187 @@
+// Package handlers is the HTTP surface: routes.go shows every route and its guard, respond.go how errors
+// look, and the other files hold a few handlers each.
+package handlers
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dezky/platform-api/auth"
+	"github.com/dezky/platform-api/db"
+	"github.com/dezky/platform-api/static"
+	"github.com/dezky/platform-api/templates"
+)
+
+// Service is the name by which the appliance calls itself, in answers and logs.
+const Service = "dezky-platform-api"
+
+// Options is what a Server is told when the process starts.
+type Options struct {
+	Log     *slog.Logger
+	Version string // of the program, as /health tells it
+	Spec    []byte // the OpenAPI document, in YAML
+}
+
+// Appliance is what a Server needs to do more than say that it is starting.
+type Appliance struct {
+	DB          *db.DB
+	Tokens      *auth.Tokens
+	Environment string // the default environment: what is assumed where none is named
+	PublicURL   string // scheme and host by which browsers reach the server
+}
+
+// Server answers HTTP. Until Start it knows only /health, and says 503 to all else.
+type Server struct {
+	opts   Options
+	ids    requestIDs
+	state  atomic.Pointer[string] // why the server is not ready; nil when it is
+	routes atomic.Pointer[http.ServeMux]
+}
+
+// New returns a server that is still starting.
+func New(o Options) *Server {
+	s := &Server{opts: o, ids: requestIDs{prefix: rand.Text()[:8]}}
+	s.NotReady("starting")
+	mux := http.NewServeMux()
+	mux.Handle("GET /health", http.HandlerFunc(s.health))
+	s.routes.Store(mux)
+	return s
+}
+
+// NotReady makes /ready answer 503 with the reason; everything else goes on as before.
+func (s *Server) NotReady(reason string) { s.state.Store(&reason) }
+
+// Start makes the server answer everything.
+func (s *Server) Start(a Appliance) error {
+	csrf := http.NewCrossOriginProtection()
+	if err := csrf.AddTrustedOrigin(a.PublicURL); err != nil {
+		return fmt.Errorf("public URL: %w", err)
+	}
+	app := &app{server: s, db: a.DB, tokens: a.Tokens, environment: a.Environment, csrf: csrf,
+		// The document is read when someone first asks for the page: a start need not wait for it.
+		docs: sync.OnceValues(func() (templates.Docs, error) { return templates.NewDocs(s.opts.Spec) })}
+	mux := http.NewServeMux()
+	for _, r := range app.apiRoutes() {
+		mux.Handle(r.pattern(""), app.guard(r, false))
+		mux.Handle(r.pattern("/api"), app.guard(r, true))
+	}
+	for _, r := range app.openRoutes() {
+		mux.Handle(r.pattern(""), app.open(r))
+	}
+	mux.Handle("GET /static/", static.Handler())
+	s.routes.Store(mux)
+	s.state.Store(nil)
+	return nil
+}
+
+// ServeHTTP wraps every request: it gets an id and a line in the log, and a panic ends it alone.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rec := &recorder{ResponseWriter: w, id: s.ids.next()}
+	h := w.Header()
+	h.Set("X-Request-Id", rec.id)
+	h.Set("X-Content-Type-Options", "nosniff")
+	start := time.Now()
+	defer func() {
+		if cause := recover(); cause != nil {
+			if cause == http.ErrAbortHandler {
+				panic(cause)
+			}
+			s.opts.Log.Error("panic", "id", rec.id, "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			s.fail(rec, r, errPanic)
+		}
+		s.logRequest(rec, r, time.Since(start))
+	}()
+	s.routes.Load().ServeHTTP(rec, r)
+	if rec.unrouted != 0 {
+		rec.routed = true
+		s.unrouted(rec, r)
+	}
+}
+
+// unrouted turns the router's own 404 and 405 into problems; a 405 keeps its Allow header.
+func (s *Server) unrouted(rec *recorder, r *http.Request) {
+	switch reason := s.state.Load(); {
+	case reason != nil && rec.unrouted == http.StatusNotFound:
+		s.fail(rec, r, &unavailable{*reason})
+	case rec.unrouted == http.StatusMethodNotAllowed:
+		s.fail(rec, r, &refusal{http.StatusMethodNotAllowed, "method-not-allowed",
+			fmt.Sprintf("%s is not allowed here; allowed are %s", r.Method, rec.Header().Get("Allow"))})
+	default:
+		s.fail(rec, r, &refusal{http.StatusNotFound, "not-found", "there is nothing at this path"})
+	}
+}
+
+func (s *Server) logRequest(rec *recorder, r *http.Request, took time.Duration) {
+	level := slog.LevelInfo
+	if rec.quiet {
+		level = slog.LevelDebug
+	}
+	principal := "none"
+	if rec.principal != nil {
+		principal = rec.principal.Name
+	}
+	s.opts.Log.LogAttrs(context.Background(), level, "request",
+		slog.String("id", rec.id), slog.String("method", r.Method), slog.String("route", r.Pattern),
+		slog.String("path", r.URL.Path), slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes),
+		slog.Float64("durationMs", float64(took.Microseconds())/1000), slog.String("principal", principal), slog.String("remote", r.RemoteAddr))
+}
+
+var errPanic = errors.New("panic")
+
+// requestIDs makes ids that are unique among processes and cheap: a random prefix and a count.
+type requestIDs struct {
+	prefix string
+	count  atomic.Uint64
+}
+
+func (ids *requestIDs) next() string {
+	return ids.prefix + "-" + strconv.FormatUint(ids.count.Add(1), 36)
+}
+
+// recorder notes what a request came to. Until a route of ours has it, it holds back the router's own 404
+// and 405.
+type recorder struct {
+	http.ResponseWriter
+	id        string
+	principal *auth.Principal
+	routed    bool // one of our handlers has the request
+	quiet     bool // logged at debug only
+	unrouted  int  // the router's status, held back
+	status    int
+	bytes     int64
+}
+
+func (rec *recorder) WriteHeader(status int) {
+	if !rec.routed && (status == http.StatusNotFound || status == http.StatusMethodNotAllowed) {
+		rec.unrouted = status
+		return
+	}
+	if rec.status == 0 {
+		rec.status = status
+	}
+	rec.ResponseWriter.WriteHeader(status)
+}
+
+func (rec *recorder) Write(b []byte) (int, error) {
+	if rec.unrouted != 0 && !rec.routed {
+		return len(b), nil
+	}
+	if rec.status == 0 {
+		rec.status = http.StatusOK
+	}
+	n, err := rec.ResponseWriter.Write(b)
+	rec.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (rec *recorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }

@@ -1,0 +1,716 @@
+// Command platform-api is the appliance that decides which tenant gets which feature: flags and tenants
+// in SQLite, evaluated over HTTP.
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dezky/platform-api/auth"
+	"github.com/dezky/platform-api/db"
+	"github.com/dezky/platform-api/flags"
+	"github.com/dezky/platform-api/handlers"
+	"github.com/dezky/platform-api/seed"
+)
+
+//go:embed openapi.yaml
+var spec []byte
+
+// Set by the linker; see versions for builds without it.
+var version, commit string
+
+// stopWithin is how long requests that are under way get to end.
+const stopWithin = 10 * time.Second
+
+// Exit statuses.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+// run is the program: it runs the command that args name until it is done or ctx ends, and returns the
+// exit status. It reads the environment through getenv alone.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	name, rest := "serve", args
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		name, rest = args[0], args[1:]
+		if name == "token" && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
+			name, rest = "token "+rest[0], rest[1:]
+		}
+	} else if len(args) > 0 && isHelp(args[0]) {
+		name = "help"
+	}
+	if name == "help" || name == "token" && slices.ContainsFunc(rest, isHelp) {
+		fmt.Fprint(stdout, overview())
+		return exitOK
+	}
+	i := slices.IndexFunc(commands, func(c command) bool { return c.name == name })
+	if i < 0 {
+		names := make([]string, len(commands))
+		for i, c := range commands {
+			names[i] = c.name
+		}
+		fmt.Fprintf(stderr, "platform-api: unknown command %q; the commands are %s\n", name, strings.Join(names, ", "))
+		return exitUsage
+	}
+	cl := newCall(commands[i], getenv, stdout, stderr)
+	err := cl.parse(rest)
+	if err == nil {
+		err = cl.command.run(ctx, cl)
+	}
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, cl.help())
+		return exitOK
+	case errors.As(err, &usage):
+		for _, mistake := range usage.mistakes {
+			fmt.Fprintln(stderr, "platform-api: "+mistake)
+		}
+		return exitUsage
+	}
+	fmt.Fprintln(stderr, "platform-api: "+oneLine(err))
+	return exitFailure
+}
+
+func isHelp(arg string) bool {
+	return arg == "-h" || arg == "-help" || arg == "--help"
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", ": ") }
+
+// command is one row of the table below.
+type command struct {
+	name     string
+	operand  string // the one argument that is not a flag, or ""
+	settings []*setting
+	text     string
+	run      func(ctx context.Context, c *call) error
+}
+
+// setting is a flag, and the environment variable that it overrides, if any.
+type setting struct {
+	flag, variable string
+	kind           string // of the value, for -h; "" for a switch
+	otherwise      string // the default
+	text           string
+}
+
+var (
+	addrSetting         = &setting{"addr", "PLATFORM_API_ADDR", "ADDRESS", "127.0.0.1:3001", "listen address; port 0 takes a free one"}
+	urlSetting          = &setting{"url", "PLATFORM_API_URL", "URL", "", "public base URL, as browsers reach it (default http:// and the bound address)"}
+	dataDirSetting      = &setting{"data-dir", "PLATFORM_API_DATA_DIR", "DIR", "./data", "directory of platform-api.db and all other state"}
+	environmentsSetting = &setting{"environments", "PLATFORM_API_ENVIRONMENTS", "LIST", "production,staging,development", "the known environments, comma-separated"}
+	environmentSetting  = &setting{"environment", "PLATFORM_API_ENVIRONMENT", "NAME", "", "the default environment, assumed where none is named (default the first of them)"}
+	logSetting          = &setting{"log", "PLATFORM_API_LOG", "LEVEL", "info", "least level that is logged, as JSON lines on stderr: debug, info, warn, error"}
+	demoSetting         = &setting{flag: "demo", text: "add the demo registry, if the registry is empty but for the seeds"}
+	nameSetting         = &setting{flag: "name", kind: "NAME", text: "the token's name, for lists and the history; never used twice"}
+	roleSetting         = &setting{flag: "role", kind: "ROLE", text: "what it may do: operator, read or evaluate; each may do what the next may"}
+	envSetting          = &setting{flag: "env", kind: "NAME", text: "the one environment that it is for (default every one)"}
+	expiresSetting      = &setting{flag: "expires", kind: "DURATION", text: "when it ends, from now, such as 90d or 12h (default never)"}
+	replaceSetting      = &setting{flag: "replace", text: "also remove what the document's lists do not name; a list that it lacks is left alone"}
+	dryRunSetting       = &setting{flag: "dry-run", text: "change nothing; print what would change, and who would gain and lose"}
+)
+
+// commands is filled by init, since help reads it and commands print help.
+var commands []command
+
+func init() {
+	commands = []command{
+		{"serve", "", []*setting{addrSetting, urlSetting, dataDirSetting, environmentsSetting, environmentSetting, logSetting, demoSetting},
+			"runs the appliance, until SIGTERM or SIGINT", serve},
+		{"token create", "", []*setting{nameSetting, roleSetting, envSetting, expiresSetting, dataDirSetting, environmentsSetting},
+			"makes an API token and prints it, once, alone on a line; works beside a running server", tokenCreate},
+		{"token list", "", []*setting{dataDirSetting}, "lists the API tokens, without their secrets", tokenList},
+		{"token revoke", "ID", []*setting{dataDirSetting}, "ends an API token; a running server refuses it within a second", tokenRevoke},
+		{"export", "", []*setting{dataDirSetting}, "prints flags, tenants and partners as one JSON document, without versions, times and history", export},
+		{"import", "FILE", []*setting{replaceSetting, dryRunSetting, dataDirSetting, environmentsSetting},
+			"takes such a document in, all or nothing, while no server runs; fields that an element leaves out stay as they are", importFile},
+		{"version", "", []*setting{dataDirSetting}, "prints the versions of program, commit, Go and SQLite", versions},
+	}
+}
+
+func overview() string {
+	var b strings.Builder
+	b.WriteString("platform-api decides which tenant gets which feature.\n\nUsage: platform-api COMMAND [FLAGS]; without a command it serves.\n\n")
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %s\t%s\n", strings.TrimSpace(c.name+" "+c.operand), c.text)
+	}
+	w.Flush()
+	b.WriteString("\nplatform-api COMMAND -h lists a command's flags.\n")
+	return b.String()
+}
+
+// usageError is every mistake in flags and configuration, a line each.
+type usageError struct{ mistakes []string }
+
+func (e *usageError) Error() string { return strings.Join(e.mistakes, "; ") }
+
+// call is one run of a command: its settings, and the mistakes in them.
+type call struct {
+	command        command
+	getenv         func(string) string
+	stdout, stderr io.Writer
+
+	given    map[string]string // flags by name
+	operand  string
+	mistakes []string
+}
+
+func newCall(c command, getenv func(string) string, stdout, stderr io.Writer) *call {
+	return &call{command: c, getenv: getenv, stdout: stdout, stderr: stderr, given: map[string]string{}}
+}
+
+// parse reads the arguments. It goes on after a mistake, so that all are told at once; they wait for
+// check, except a call for help.
+func (c *call) parse(args []string) error {
+	fs := flag.NewFlagSet(c.command.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	for _, s := range c.command.settings {
+		note := func(value string) error {
+			c.given[s.flag] = value
+			return nil
+		}
+		if s.kind == "" {
+			fs.BoolFunc(s.flag, "", func(value string) error {
+				if _, err := strconv.ParseBool(value); err != nil {
+					return errors.New("must be true or false")
+				}
+				return note(value)
+			})
+		} else {
+			fs.Func(s.flag, "", note)
+		}
+	}
+	for {
+		err := fs.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		args = fs.Args()
+		if err != nil {
+			c.mistakes = append(c.mistakes, err.Error())
+			if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+				args = args[1:] // most likely the unknown flag's value
+			}
+			continue
+		}
+		if len(args) == 0 {
+			break
+		}
+		if c.command.operand == "" || c.operand != "" {
+			c.mistakes = append(c.mistakes, fmt.Sprintf("unexpected argument %q", args[0]))
+		} else {
+			c.operand = args[0]
+		}
+		args = args[1:]
+	}
+	if c.command.operand != "" && c.operand == "" {
+		c.mistakes = append(c.mistakes, c.command.name+" needs "+c.command.operand)
+	}
+	return nil
+}
+
+// check returns all mistakes found so far as one usage error.
+func (c *call) check() error {
+	if len(c.mistakes) == 0 {
+		return nil
+	}
+	return &usageError{c.mistakes}
+}
+
+func (c *call) help() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "platform-api %s %s\n\nUsage: platform-api %s [FLAGS]", c.command.name, c.command.text, c.command.name)
+	if c.command.operand != "" {
+		b.WriteString(" " + c.command.operand)
+	}
+	b.WriteString("\n\n")
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, s := range c.command.settings {
+		text := s.text
+		if s.otherwise != "" {
+			text += " (default " + s.otherwise + ")"
+		}
+		if s.variable != "" {
+			text += "; also " + s.variable
+		}
+		fmt.Fprintf(w, "  -%s\t%s\n", strings.TrimSpace(s.flag+" "+s.kind), text)
+	}
+	w.Flush()
+	return b.String()
+}
+
+// value is a setting's: the flag wins over the variable, and that over the default.
+func (c *call) value(s *setting) string {
+	if v, given := c.given[s.flag]; given {
+		return v
+	}
+	if s.variable != "" {
+		if v := c.getenv(s.variable); v != "" {
+			return v
+		}
+	}
+	return s.otherwise
+}
+
+// mistake notes what is wrong with a setting, naming its variable, or the flag that overrode it.
+func (c *call) mistake(s *setting, format string, args ...any) {
+	name := s.variable
+	if _, given := c.given[s.flag]; given || name == "" {
+		name = strings.TrimSuffix(fmt.Sprintf("-%s (%s)", s.flag, s.variable), " ()")
+	}
+	c.mistakes = append(c.mistakes, name+": "+fmt.Sprintf(format, args...))
+}
+
+func (c *call) is(s *setting) bool {
+	on, _ := strconv.ParseBool(c.value(s)) // parse has refused anything else
+	return on
+}
+
+func (c *call) dataDir() string {
+	dir := c.value(dataDirSetting)
+	if strings.ContainsRune(dir, 0) || dir == "" {
+		c.mistake(dataDirSetting, "must be the path of a directory")
+	}
+	return dir
+}
+
+func (c *call) environments() []string {
+	var out []string
+	for name := range strings.SplitSeq(c.value(environmentsSetting), ",") {
+		switch name = strings.TrimSpace(name); {
+		case !flags.IsName(name):
+			c.mistake(environmentsSetting, "%q is not a name of %s", name, flags.NameRule)
+		case slices.Contains(out, name):
+			c.mistake(environmentsSetting, "%q is given twice", name)
+		default:
+			out = append(out, name)
+		}
+	}
+	if len(out) > flags.MaxEnvironments {
+		c.mistake(environmentsSetting, "names %d environments; at most %d are allowed", len(out), flags.MaxEnvironments)
+	}
+	return out
+}
+
+// options are those of the database.
+func (c *call) options() db.Options {
+	return db.Options{Dir: c.dataDir(), Environments: c.environments()}
+}
+
+// logger writes JSON lines, each with the service's name.
+func (c *call) logger() *slog.Logger {
+	var level slog.Level
+	name := c.value(logSetting)
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, name) || level.UnmarshalText([]byte(name)) != nil {
+		c.mistake(logSetting, "%q is not one of debug, info, warn, error", name)
+	}
+	return slog.New(slog.NewJSONHandler(c.stderr, &slog.HandlerOptions{Level: level})).With("service", handlers.Service)
+}
+
+func (c *call) address() string {
+	addr := c.value(addrSetting)
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		c.mistake(addrSetting, "%q is not an address such as 127.0.0.1:3001 or :3001", addr)
+	}
+	return addr
+}
+
+// publicURL returns the origin by which browsers reach the server, or "" for the bound address.
+func (c *call) publicURL() string {
+	text := c.value(urlSetting)
+	if text == "" {
+		return ""
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		c.mistake(urlSetting, "%q is not a URL such as https://flags.example.com, without path, query and user", text)
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// serve runs the appliance. It listens first, so that /health answers while the database opens; it stops
+// in the reverse order.
+func serve(ctx context.Context, c *call) (err error) {
+	logger := c.logger()
+	addr, publicURL, options := c.address(), c.publicURL(), c.options()
+	environment := c.value(environmentSetting)
+	if environment == "" && len(options.Environments) > 0 {
+		environment = options.Environments[0]
+	} else if environment != "" && !slices.Contains(options.Environments, environment) {
+		c.mistake(environmentSetting, "%q is not one of the known environments %s", environment, strings.Join(options.Environments, ", "))
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+
+	lock, err := db.AcquireLock(options.Dir, "serve", time.Now())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	bound := "http://" + listener.Addr().String()
+	if publicURL == "" {
+		publicURL = bound
+	}
+	app := handlers.New(handlers.Options{Log: logger, Version: buildVersion(), Spec: spec})
+	server := &http.Server{
+		Handler:           app,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          log.New(lineLogger{logger}, "", 0),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	defer func() { err = errors.Join(err, shutdown(server, logger)) }() // for a start that fails
+	fmt.Fprintln(c.stdout, "Listening on "+bound)
+
+	app.NotReady("opening the database")
+	database, err := db.Open(ctx, options)
+	if err != nil {
+		return err
+	}
+	tokens := auth.NewTokens(database, time.Now, logger)
+	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tokens.Run(background)
+	}()
+	defer func() {
+		app.NotReady("stopping")
+		err = errors.Join(err, shutdown(server, logger)) // no request may need the database any more
+		endBackground()
+		<-ended
+		err = errors.Join(err, database.Close())
+		logger.Info("stopped")
+	}()
+
+	app.NotReady("planting the seeds")
+	if err := seed.Plant(ctx, database, c.is(demoSetting), time.Now()); err != nil {
+		return err
+	}
+	if err := app.Start(handlers.Appliance{DB: database, Tokens: tokens, Environment: environment, PublicURL: publicURL}); err != nil {
+		return err
+	}
+	s := database.Current()
+	logger.Info("ready", "url", publicURL, "version", buildVersion(), "revision", s.Revision(),
+		"flags", len(s.Flags()), "tenants", len(s.Tenants()), "environments", s.Environments(), "environment", environment)
+
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+		logger.Info("stopping", "cause", context.Cause(ctx).Error())
+		return nil
+	}
+}
+
+// shutdown lets requests end, for a while. It may be called again.
+func shutdown(server *http.Server, logger *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		logger.Warn("requests cut short", "after", stopWithin.String())
+		return server.Close()
+	}
+	return err
+}
+
+// lineLogger takes the lines of net/http's own log.
+type lineLogger struct{ log *slog.Logger }
+
+func (l lineLogger) Write(line []byte) (int, error) {
+	l.log.Warn("http", "message", string(bytes.TrimSpace(line)))
+	return len(line), nil
+}
+
+// beside opens the database for a command that may run beside a server.
+func (c *call) beside(ctx context.Context, environments []string) (*db.DB, error) {
+	options := db.Options{Dir: c.dataDir(), Environments: environments}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return db.OpenBeside(ctx, options)
+}
+
+// cliActor is who the history names for tokens made and revoked by command.
+const cliActor = "system:cli"
+
+func tokenCreate(ctx context.Context, c *call) (err error) {
+	n := db.NewToken{Name: c.value(nameSetting), Role: c.value(roleSetting), Environment: c.value(envSetting)}
+	for _, s := range []*setting{nameSetting, roleSetting} {
+		if c.value(s) == "" {
+			c.mistake(s, "is required")
+		}
+	}
+	if text := c.value(expiresSetting); text != "" {
+		if n.Expires, err = flags.ParseDuration(text); err != nil || n.Expires <= 0 {
+			c.mistake(expiresSetting, "%q is not a duration such as 90d or 12h", text)
+		}
+	}
+	environments := c.environments()
+	for _, f := range n.Check(environments) {
+		if c.given[f.Field] != "" {
+			c.mistake(&setting{flag: f.Field}, "%s", f.Message)
+		}
+	}
+	d, err := c.beside(ctx, environments)
+	if errors.Is(err, db.ErrNoDatabase) {
+		var release func() error
+		if d, release, err = c.create(ctx, environments); err == nil {
+			defer func() { err = errors.Join(err, release()) }()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	secret, _, err := d.CreateToken(ctx, db.By{Actor: cliActor}, n)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.stdout, secret)
+	return err
+}
+
+// create makes the database where none is yet, so that the first token can come before the first start.
+func (c *call) create(ctx context.Context, environments []string) (*db.DB, func() error, error) {
+	dir := c.dataDir()
+	lock, err := db.AcquireLock(dir, c.command.name, time.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := db.Open(ctx, db.Options{Dir: dir, Environments: environments})
+	if err != nil {
+		return nil, nil, errors.Join(err, lock.Release())
+	}
+	return d, lock.Release, nil
+}
+
+func tokenList(ctx context.Context, c *call) (err error) {
+	d, err := c.beside(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	tokens, err := d.Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tNAME\tROLE\tENVIRONMENT\tSTATUS\tCREATED\tLAST USED\tEXPIRES\tCREATED BY")
+	now := time.Now()
+	for _, t := range tokens {
+		status := "active"
+		switch {
+		case !t.RevokedAt.IsZero():
+			status = "revoked"
+		case !t.Usable(now):
+			status = "expired"
+		}
+		environment := t.Environment
+		if environment == "" {
+			environment = "every"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.Name, t.Role, environment, status,
+			when(t.CreatedAt), when(t.LastUsedAt), when(t.ExpiresAt), t.CreatedBy)
+	}
+	return w.Flush()
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func tokenRevoke(ctx context.Context, c *call) (err error) {
+	d, err := c.beside(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	t, err := d.RevokeToken(ctx, db.By{Actor: cliActor}, c.operand)
+	if errors.Is(err, flags.ErrNotFound) {
+		return fmt.Errorf("no token has the id %q; \"platform-api token list\" shows the ids", c.operand)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.stdout, "token %s (%s) is revoked\n", t.ID, t.Name)
+	return err
+}
+
+func export(ctx context.Context, c *call) (err error) {
+	d, err := c.beside(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	s, err := d.Load(ctx)
+	if err != nil {
+		return err
+	}
+	return flags.WriteDocument(c.stdout, s)
+}
+
+// importActor is who the history names for an import.
+const importActor = "system:import"
+
+func importFile(ctx context.Context, c *call) (err error) {
+	environments := c.environments()
+	dir := c.dataDir()
+	if err := c.check(); err != nil {
+		return err
+	}
+	body, err := os.ReadFile(c.operand)
+	if err != nil {
+		return err
+	}
+	document, err := flags.DecodeDocument(body)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.operand, err)
+	}
+	seeds, err := seed.Seeds()
+	if err != nil {
+		return err
+	}
+	d, release, err := c.create(ctx, environments)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close(), release()) }()
+	entries, err := d.Import(ctx, db.By{Actor: importActor}, document,
+		db.Import{Replace: c.is(replaceSetting), DryRun: c.is(dryRunSetting), Seeds: seeds})
+	var invalid *flags.Invalid
+	if errors.As(err, &invalid) {
+		for _, f := range invalid.Errors {
+			fmt.Fprintf(c.stderr, "platform-api: %s: %s %s\n", c.operand, f.Field, f.Message)
+		}
+		return fmt.Errorf("%s: nothing was imported into %s: %d mistakes", c.operand, dir, len(invalid.Errors))
+	}
+	if err != nil {
+		return err
+	}
+	report(c.stdout, entries, environments)
+	if c.is(dryRunSetting) {
+		fmt.Fprintln(c.stdout, "Nothing was changed: this was a dry run.")
+	}
+	return nil
+}
+
+// report prints what an import changes, a line each, and under each flag who gains and loses it.
+func report(w io.Writer, entries []flags.Entry, environments []string) {
+	for _, e := range entries {
+		fmt.Fprintf(w, "%s %s %s\n", e.Action, e.Kind, e.Name)
+		if e.Action != flags.Created && e.Action != flags.Deleted {
+			for _, field := range e.Changes.Fields() {
+				fmt.Fprintf(w, "    %s %s -> %s\n", field, e.Changes[field].From, e.Changes[field].To)
+			}
+		}
+		for _, name := range environments {
+			if o := e.Impact[name]; o.Gained+o.Lost > 0 {
+				fmt.Fprintf(w, "    %s: %s; %s\n", name, some(o.Gained, "gains", "gain", o.Gains), some(o.Lost, "loses", "lose", o.Losses))
+			}
+		}
+	}
+	fmt.Fprintf(w, "%d changes\n", len(entries))
+}
+
+func some(n int, one, many string, names []string) string {
+	switch {
+	case n == 0:
+		return "nobody " + one + " it"
+	case n > len(names):
+		return fmt.Sprintf("%d %s it: %s and %d more", n, many, strings.Join(names, ", "), n-len(names))
+	case n == 1:
+		return fmt.Sprintf("1 %s it: %s", one, names[0])
+	}
+	return fmt.Sprintf("%d %s it: %s", n, many, strings.Join(names, ", "))
+}
+
+func versions(ctx context.Context, c *call) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	sqlite, err := db.SQLiteVersion(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.stdout, "platform-api %s\ncommit %s\n%s %s/%s\nSQLite %s\n",
+		buildVersion(), buildCommit(), runtime.Version(), runtime.GOOS, runtime.GOARCH, sqlite)
+	return err
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "dev"
+}
+
+func buildCommit() string {
+	if commit != "" {
+		return commit
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
+}
