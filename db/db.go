@@ -148,6 +148,20 @@ func (db *DB) Close() error {
 // Current returns the snapshot of the last commit. It takes no lock.
 func (db *DB) Current() *flags.Snapshot { return db.live.Current() }
 
+// SQLiteVersion returns the version of the SQLite that is compiled in.
+func SQLiteVersion(ctx context.Context) (string, error) {
+	d, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		return "", err
+	}
+	defer d.Close()
+	var version string
+	if err := d.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
+		return "", fmt.Errorf("SQLite's version: %w", err)
+	}
+	return version, nil
+}
+
 // querier is a pool or a transaction.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)

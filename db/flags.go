@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/dezky/platform-api/flags"
@@ -96,7 +95,7 @@ func (tx *tx) patchFlag(key string, p flags.Patch) (*flags.Flag, error) {
 	if before == nil {
 		return nil, fmt.Errorf("flag %q: %w", key, flags.ErrNotFound)
 	}
-	if err := atVersion(before, p.IfVersion); err != nil {
+	if err := before.AtVersion(p.IfVersion); err != nil {
 		return nil, err
 	}
 	next, err := p.Apply(*before, tx.edit.Known)
@@ -109,19 +108,12 @@ func (tx *tx) patchFlag(key string, p flags.Patch) (*flags.Flag, error) {
 	return tx.putFlag(before, next, flags.ChangeAction(before, &next), p.Note)
 }
 
-func atVersion(f *flags.Flag, versions []int64) error {
-	if versions == nil || f != nil && slices.Contains(versions, f.Version) {
-		return nil
-	}
-	return &flags.Stale{Current: f}
-}
-
 func (tx *tx) deleteFlag(key, note string, ifVersion []int64) error {
 	before := tx.edit.Flag(key)
 	if before == nil {
 		return fmt.Errorf("flag %q: %w", key, flags.ErrNotFound)
 	}
-	if err := atVersion(before, ifVersion); err != nil {
+	if err := before.AtVersion(ifVersion); err != nil {
 		return err
 	}
 	if err := tx.exec("DELETE FROM flags WHERE key = ?", key); err != nil {
@@ -139,7 +131,7 @@ func (tx *tx) restoreFlag(key string, r Restore) (*flags.Flag, error) {
 	if len(past) == 0 || r.Version > 0 && past[0].Version != r.Version {
 		return nil, fmt.Errorf("flag %q, version %d: %w", key, r.Version, flags.ErrNotFound)
 	}
-	if err := atVersion(before, r.IfVersion); err != nil {
+	if err := before.AtVersion(r.IfVersion); err != nil {
 		return nil, err
 	}
 	var content flags.Patch

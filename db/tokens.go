@@ -72,33 +72,36 @@ func scanToken(row scanner) (Token, error) {
 
 // NewToken is an API token to be made.
 type NewToken struct {
-	Name        string        // [A-Za-z0-9][A-Za-z0-9._-]{0,63}; never used twice, because the history names it
+	Name        string        // flags.IsName; never used twice, because the history names it
 	Role        string        // one of TokenRoles
 	Environment string        // one of Options.Environments, or "" for every one
 	Expires     time.Duration // from now; 0 is never
 }
 
-// CreateToken makes a token and returns its secret, which is not kept. The error is *flags.Invalid, or a
-// *flags.Conflict for a name that is or was taken.
-func (db *DB) CreateToken(ctx context.Context, by By, n NewToken) (secret string, t Token, err error) {
-	var bad flags.Invalid
-	fail := func(field, message string) {
-		bad.Errors = append(bad.Errors, flags.FieldError{Field: field, Message: message})
-	}
-	if !tokenName(n.Name) {
-		fail("name", "must be 1 to 64 letters, digits, dots, underscores and hyphens, and begin with a letter or digit")
+// Check returns what is wrong with a token's fields: name, role, env, expires.
+func (n NewToken) Check(environments []string) []flags.FieldError {
+	var bad []flags.FieldError
+	fail := func(field, message string) { bad = append(bad, flags.FieldError{Field: field, Message: message}) }
+	if !flags.IsName(n.Name) {
+		fail("name", "must be "+flags.NameRule)
 	}
 	if !slices.Contains(TokenRoles, n.Role) {
 		fail("role", "must be one of "+strings.Join(TokenRoles, ", "))
 	}
-	if n.Environment != "" && !slices.Contains(db.opts.Environments, n.Environment) {
-		fail("env", fmt.Sprintf("unknown environment %q; the environments are %s", n.Environment, strings.Join(db.opts.Environments, ", ")))
+	if n.Environment != "" && !slices.Contains(environments, n.Environment) {
+		fail("env", fmt.Sprintf("unknown environment %q; the environments are %s", n.Environment, strings.Join(environments, ", ")))
 	}
 	if n.Expires < 0 {
 		fail("expires", "must lie in the future")
 	}
-	if len(bad.Errors) > 0 {
-		return "", t, &bad
+	return bad
+}
+
+// CreateToken makes a token and returns its secret, which is not kept. The error is *flags.Invalid, or a
+// *flags.Conflict for a name that is or was taken.
+func (db *DB) CreateToken(ctx context.Context, by By, n NewToken) (secret string, t Token, err error) {
+	if bad := n.Check(db.opts.Environments); len(bad) > 0 {
+		return "", t, &flags.Invalid{Errors: bad}
 	}
 	random := make([]byte, 32)
 	if _, err := io.ReadFull(db.opts.Rand, random); err != nil {
@@ -145,19 +148,6 @@ func (db *DB) CreateToken(ctx context.Context, by By, n NewToken) (secret string
 		return "", Token{}, err
 	}
 	return secret, t, nil
-}
-
-func tokenName(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		case i > 0 && (c == '.' || c == '_' || c == '-'):
-		default:
-			return false
-		}
-	}
-	return len(name) >= 1 && len(name) <= 64
 }
 
 // RevokeToken ends a token for ever and returns it; one that is revoked already stays as it was.

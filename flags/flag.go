@@ -137,11 +137,24 @@ type Patch struct {
 	Scope       map[Axis][]string // a named axis is replaced; no values empties it
 	Note        string            // goes into the history, not onto the flag
 
-	// IfVersion, when not nil, lists the versions of which the flag must be at one (If-Match).
+	// IfVersion, when not nil, lists the versions of which the flag must be at one (If-Match); AnyVersion
+	// among them asks only that it exists.
 	IfVersion []int64
 
 	// Problems are mistakes found while decoding; Apply reports them with its own.
 	Problems []FieldError
+}
+
+// AnyVersion in IfVersion stands for every version of a flag that exists.
+const AnyVersion int64 = 0
+
+// AtVersion returns *Stale unless the flag, nil if there is none, is at one of the versions. nil versions
+// ask nothing.
+func (f *Flag) AtVersion(versions []int64) error {
+	if versions == nil || f != nil && (slices.Contains(versions, f.Version) || slices.Contains(versions, AnyVersion)) {
+		return nil
+	}
+	return &Stale{Current: f}
 }
 
 // Known tells whether a value may be added to an axis now.

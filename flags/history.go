@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -70,6 +72,9 @@ func slugs(ts []*Tenant) []string {
 
 // Changes maps each changed field to its values before and after.
 type Changes map[string]FromTo
+
+// Fields returns the names of the changed fields, sorted.
+func (c Changes) Fields() []string { return slices.Sorted(maps.Keys(c)) }
 
 // FromTo is a field before and after; null where the thing did not exist.
 type FromTo struct {
