@@ -1,0 +1,74 @@
+# make help lists the targets.
+.DEFAULT_GOAL := build
+.NOTPARALLEL:
+
+# As shipped. Only the race detector needs cgo.
+export CGO_ENABLED := 0
+
+# Outside a git repository: dev and unknown.
+ifndef VERSION
+VERSION := $(subst /,-,$(shell git describe --tags --always --dirty 2>/dev/null || echo dev))
+endif
+ifndef COMMIT
+COMMIT := $(shell git rev-parse --verify -q HEAD 2>/dev/null || echo unknown)
+endif
+
+# The commit goes in by ldflags, so the same commit gives the same bytes from any checkout.
+GOBUILD := go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)"
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME ?= 10s
+
+# RACE=-race turns the race detector on; it needs a C compiler.
+RACE ?=
+RACE_IF_POSSIBLE = $(shell echo 'int main(void) { return 0; }' | $$(go env CC) -include stdlib.h -x c -fsyntax-only - 2>/dev/null && echo -race)
+
+.PHONY: run build test check lint say-race bench fuzz release clean help
+
+run: build ## build, then serve with the demo registry on http://127.0.0.1:3001
+	@bin/platform-api serve -demo
+
+build: ## build bin/platform-api
+	@mkdir -p bin
+	@$(GOBUILD) -o bin/platform-api .
+
+test: ## run all tests (RACE=-race: with the race detector)
+	@CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -shuffle=on ./...
+
+check: RACE = $(RACE_IF_POSSIBLE)
+check: lint say-race test ## what CI runs: gofmt, vet, staticcheck, tests with race where there is a C compiler
+
+lint:
+	@out=$$("$$(go env GOROOT)/bin/gofmt" -l .) || exit 1; \
+	if [ -n "$$out" ]; then echo "not gofmt'd:"; echo "$$out"; exit 1; fi >&2
+	@go vet ./...
+	@$(STATICCHECK) ./...
+
+say-race:
+	@[ -n "$(RACE)" ] || echo "make check: no C compiler here, so the tests run without the race detector" >&2
+
+bench: ## run all benchmarks
+	@go test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## run each fuzz test for FUZZTIME (10s)
+	@for pkg in $$(go list ./...); do \
+		list=$$(go test -list '^Fuzz' "$$pkg") || { echo "$$list"; exit 1; }; \
+		for f in $$(echo "$$list" | grep '^Fuzz'); do \
+			echo "$$pkg $$f"; \
+			go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) "$$pkg" || exit 1; \
+		done; \
+	done
+
+release: ## build dist/ for linux and darwin, amd64 and arm64, with SHA256SUMS
+	@rm -rf dist && mkdir dist
+	@for p in $(PLATFORMS); do \
+		GOOS=$${p%/*} GOARCH=$${p#*/} $(GOBUILD) -o dist/platform-api_$(VERSION)_$${p%/*}_$${p#*/} . || exit 1; \
+	done
+	@cd dist && if command -v sha256sum >/dev/null; then sha256sum platform-api_*; else shasum -a 256 platform-api_*; fi > SHA256SUMS
+	@cat dist/SHA256SUMS
+
+clean: ## remove bin/ and dist/
+	@rm -rf bin dist
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do printf '%-8s %s\n' "$$t" "$$d"; done
