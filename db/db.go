@@ -117,11 +117,11 @@ func open(o Options) (*DB, error) {
 	case !errors.Is(err, fs.ErrExist):
 		return nil, fmt.Errorf("database: %w", err)
 	}
-	if db.writer, err = sql.Open("sqlite", dsn(db.path)); err != nil {
+	if db.writer, err = sql.Open("sqlite", dsn(db.path, url.Values{"_txlock": {"immediate"}})); err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
 	db.writer.SetMaxOpenConns(1)
-	if db.reader, err = sql.Open("sqlite", dsn(db.path, "query_only(1)")); err != nil {
+	if db.reader, err = sql.Open("sqlite", dsn(db.path, url.Values{"_pragma": {"query_only(1)"}})); err != nil {
 		db.writer.Close()
 		return nil, fmt.Errorf("database: %w", err)
 	}
@@ -132,12 +132,11 @@ func open(o Options) (*DB, error) {
 
 // dsn carries the pragmas, because a PRAGMA by Exec reaches one pooled connection only. busy_timeout is
 // first so that the others wait too; synchronous FULL alone survives power loss.
-func dsn(path string, pragmas ...string) string {
-	q := url.Values{"_txlock": {"immediate"}}
-	q["_pragma"] = append([]string{
+func dsn(path string, more url.Values) string {
+	more["_pragma"] = append([]string{
 		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
-	}, pragmas...)
-	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+	}, more["_pragma"]...)
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: more.Encode()}).String()
 }
 
 // Close closes the pools; SQLite folds the WAL into the file when the last connection goes.
