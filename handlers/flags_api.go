@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -46,15 +47,36 @@ type flagWithHistory struct {
 	History []flags.Entry `json:"history"`
 }
 
-// writeFlag answers with a flag, its recent history and its ETag.
-func (a *app) writeFlag(w http.ResponseWriter, r *http.Request, status int, f *flags.Flag) error {
+// whole adds its recent history to a flag.
+func (a *app) whole(r *http.Request, f *flags.Flag) (*flagWithHistory, error) {
 	entries, err := a.flagEntries(r, db.HistoryFilter{Flag: f.Key, Limit: recent})
+	entries = slices.DeleteFunc(entries, func(e flags.Entry) bool { return e.Version > f.Version }) // later than f
+	return &flagWithHistory{f, entries}, err
+}
+
+// writeFlag answers with the whole of a flag and its ETag.
+func (a *app) writeFlag(w http.ResponseWriter, r *http.Request, status int, f *flags.Flag) error {
+	whole, err := a.whole(r, f)
 	if err != nil {
 		return err
 	}
-	entries = slices.DeleteFunc(entries, func(e flags.Entry) bool { return e.Version > f.Version }) // later than the answer
 	w.Header().Set("ETag", versionTag(f.Version))
-	return writeJSON(w, status, flagWithHistory{f, entries})
+	return writeJSON(w, status, whole)
+}
+
+// changed passes the error of a change on; one of a failed precondition gets the whole of the flag.
+func (a *app) changed(r *http.Request, err error) error {
+	var stale *flags.Stale
+	if !errors.As(err, &stale) {
+		return err
+	}
+	out := &staleFlag{cause: stale}
+	if stale.Current != nil {
+		if out.current, err = a.whole(r, stale.Current); err != nil {
+			return err
+		}
+	}
+	return out
 }
 
 // flagEntries returns entries of one flag, which need not say whose they are.
@@ -110,7 +132,7 @@ func (a *app) patchFlag(w http.ResponseWriter, r *http.Request, c call) error {
 	}
 	f, err := a.db.PatchFlag(r.Context(), c.principal.By(), r.PathValue("key"), p)
 	if err != nil {
-		return err
+		return a.changed(r, err)
 	}
 	return a.writeFlag(w, r, http.StatusOK, f)
 }
@@ -121,7 +143,7 @@ func (a *app) deleteFlag(w http.ResponseWriter, r *http.Request, c call) error {
 		return err
 	}
 	if err := a.db.DeleteFlag(r.Context(), c.principal.By(), r.PathValue("key"), "", versions); err != nil {
-		return err
+		return a.changed(r, err)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -139,7 +161,7 @@ func (a *app) restoreFlag(w http.ResponseWriter, r *http.Request, c call) error 
 	}
 	f, err := a.db.RestoreFlag(r.Context(), c.principal.By(), r.PathValue("key"), restore)
 	if err != nil {
-		return err
+		return a.changed(r, err)
 	}
 	return a.writeFlag(w, r, http.StatusOK, f)
 }

@@ -19,7 +19,7 @@ type problem struct {
 	Status  int                `json:"status"`
 	Detail  string             `json:"detail"`
 	Errors  []flags.FieldError `json:"errors,omitempty"`  // 422: every bad field
-	Current *flags.Flag        `json:"current,omitempty"` // 412: the flag as it is
+	Current *flagWithHistory   `json:"current,omitempty"` // 412: the flag as it is
 	Flags   []string           `json:"flags,omitempty"`   // 409: keys of flags in the way
 	Tenants []string           `json:"tenants,omitempty"` // 409: slugs of tenants in the way
 	ID      string             `json:"id,omitempty"`      // 500: what to search the log for
@@ -37,6 +37,14 @@ type refusal struct {
 
 func (e *refusal) Error() string { return e.detail }
 
+// staleFlag is a flags.Stale with the whole of the flag, as a client needs it to decide again.
+type staleFlag struct {
+	cause   error
+	current *flagWithHistory // nil when the flag does not exist
+}
+
+func (e *staleFlag) Error() string { return e.cause.Error() }
+
 // unavailable is a 503 that will pass.
 type unavailable struct{ reason string }
 
@@ -48,7 +56,7 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 	var (
 		malformed *flags.Malformed
 		invalid   *flags.Invalid
-		stale     *flags.Stale
+		stale     *staleFlag
 		conflict  *flags.Conflict
 		refused   *refusal
 		away      *unavailable
@@ -73,7 +81,7 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 		p.Flags, p.Tenants = conflict.Flags, conflict.Tenants
 	case errors.As(err, &stale):
 		p.Status, kind = http.StatusPreconditionFailed, "precondition-failed"
-		p.Current = stale.Current
+		p.Current = stale.current
 	case errors.As(err, &invalid):
 		p.Status, kind = http.StatusUnprocessableEntity, "invalid"
 		p.Detail, p.Errors = "some fields have values that are not allowed", invalid.Errors
