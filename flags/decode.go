@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,7 +105,7 @@ func parseObject(dec *json.Decoder, path string, depth int) (value, error) {
 			return value{}, &Malformed{path, err.Error()}
 		}
 		name := token.(string)
-		at := joinPath(path, name)
+		at := joinPath(path, label(name))
 		if seen[name] {
 			return value{}, &Malformed{at, "is given twice"}
 		}
@@ -142,6 +141,14 @@ func joinPath(path, name string) string {
 		return path
 	}
 	return path + "." + name
+}
+
+// label is a member's name in a path; an empty one is made visible.
+func label(name string) string {
+	if name == "" {
+		return `""`
+	}
+	return name
 }
 
 // reader takes values apart. It keeps the first wrong type or unknown field (malformed) and every bad
@@ -185,7 +192,7 @@ func (r *reader) fields(path string, v value, known map[string]func(path string,
 		return
 	}
 	for _, m := range v.members {
-		at := joinPath(path, m.name)
+		at := joinPath(path, label(m.name))
 		if read, ok := known[m.name]; ok {
 			read(at, m.value)
 			continue
@@ -223,14 +230,40 @@ func (r *reader) whole(to **int64, message string) func(string, value) {
 		if !r.is(path, v, "a number") {
 			return
 		}
-		n, err := strconv.ParseFloat(v.text, 64)
-		if err != nil || n != math.Trunc(n) || math.Abs(n) > 1<<53 {
+		if n, ok := wholeNumber(v.text); ok {
+			*to = &n
+		} else {
 			r.problem(path, message)
-			return
 		}
-		whole := int64(n)
-		*to = &whole
 	}
+}
+
+// wholeNumber reads a JSON number that is exactly whole and has at most nine digits, which is more than
+// any field takes. It reads digits: as a float, 25.00000000000000001 would look whole.
+func wholeNumber(text string) (int64, bool) {
+	mantissa, exponent, _ := strings.Cut(strings.ToLower(text), "e")
+	mantissa, negative := strings.CutPrefix(mantissa, "-")
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	digits := strings.TrimRight(whole+fraction, "0")
+	if strings.Trim(digits, "0") == "" {
+		return 0, true
+	}
+	point := len(whole)
+	if exponent != "" {
+		shift, err := strconv.ParseInt(exponent, 10, 32)
+		if err != nil || max(shift, -shift) > 1<<20 {
+			return 0, false
+		}
+		point += int(shift)
+	}
+	if len(digits) > point || point > 9 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(digits+strings.Repeat("0", point-len(digits)), 10, 64)
+	if negative {
+		n = -n
+	}
+	return n, err == nil
 }
 
 func (r *reader) axis(scope map[Axis][]string, a Axis) func(string, value) {

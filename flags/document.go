@@ -98,7 +98,7 @@ func WriteDocument(w io.Writer, s *Snapshot) error {
 			State       State  `json:"state"`
 			Pct         int    `json:"pct"`
 			Scope       Scope  `json:"scope"`
-		}{f.Key, f.Description, f.State, f.Pct, f.Scope.filled()}
+		}{f.Key, f.Description, f.State, f.Pct, f.Scope}
 	})
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ func ParseDuration(s string) (time.Duration, error) {
 		return d, nil
 	}
 	more, err := time.ParseDuration(rest)
-	if err != nil || more < 0 {
+	if err != nil || more < 0 || d+more < d {
 		return 0, fmt.Errorf("%q is not a duration such as 90d or 12h", s)
 	}
 	return d + more, nil

@@ -26,7 +26,7 @@ type Invalid struct {
 func (e *Invalid) Error() string {
 	parts := make([]string, len(e.Errors))
 	for i, f := range e.Errors {
-		parts[i] = f.Field + " " + f.Message
+		parts[i] = strings.TrimSpace(f.Field + " " + f.Message)
 	}
 	return strings.Join(parts, "; ")
 }

@@ -3,6 +3,7 @@
 package flags
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -72,7 +73,7 @@ func (s *Scope) axis(a Axis) *[]string {
 	}
 }
 
-// filled returns the scope with no nil axis, so that it encodes as empty lists.
+// filled returns the scope with no nil axis.
 func (s Scope) filled() Scope {
 	for _, a := range Axes {
 		if values := s.axis(a); *values == nil {
@@ -80,6 +81,12 @@ func (s Scope) filled() Scope {
 		}
 	}
 	return s
+}
+
+// MarshalJSON writes an axis without values as an empty list, never as null.
+func (s Scope) MarshalJSON() ([]byte, error) {
+	type plain Scope
+	return json.Marshal(plain(s.filled()))
 }
 
 func (s Scope) equal(o Scope) bool {
@@ -240,13 +247,13 @@ func normalizeAxis(a Axis, values, had []string, known Known) ([]string, []Field
 func unknownMessage(a Axis, value string) string {
 	switch a {
 	case AxisPlans:
-		return fmt.Sprintf("unknown plan %q; the plans are %s", value, strings.Join(Plans, ", "))
+		return fmt.Sprintf("must be a known plan (%s), not %q", strings.Join(Plans, ", "), value)
 	case AxisTenants:
-		return fmt.Sprintf("unknown tenant %q", value)
+		return fmt.Sprintf("must be a known tenant, not %q", value)
 	case AxisPartners:
-		return fmt.Sprintf("unknown partner %q", value)
+		return fmt.Sprintf("must be a known partner, not %q", value)
 	default:
-		return fmt.Sprintf("unknown environment %q", value)
+		return fmt.Sprintf("must be a known environment, not %q", value)
 	}
 }
 

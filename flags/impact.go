@@ -28,8 +28,9 @@ func (s *Snapshot) reach(f *Flag) reach {
 	return r
 }
 
-// of agrees with Flag.Evaluate in each environment; a property test holds the two together.
-func (r *reach) of(t *Tenant) envSet {
+// of agrees with Flag.Evaluate in each environment; a property test holds the two together. bucket is
+// the tenant's for this key if it is known already, and else negative.
+func (r *reach) of(t *Tenant, bucket *int) envSet {
 	f := r.flag
 	if f == nil {
 		return 0
@@ -42,11 +43,19 @@ func (r *reach) of(t *Tenant) envSet {
 			return r.envs
 		}
 	case Rollout:
-		if r.envs != 0 && f.matchesTenant(t) && f.InRolloutBucket(t) {
+		if r.envs != 0 && f.Pct > 0 && f.matchesTenant(t) && bucketOf(t, f, bucket) < f.Pct {
 			return r.envs
 		}
 	}
 	return 0
+}
+
+// bucketOf hashes once for all who ask about the same tenant and key.
+func bucketOf(t *Tenant, f *Flag, bucket *int) int {
+	if *bucket < 0 {
+		*bucket = Bucket(t.ID, f.Key)
+	}
+	return *bucket
 }
 
 // nobody tells cheaply that no tenant can have the flag.
@@ -85,7 +94,8 @@ func (s *Snapshot) Impact(before, after *Flag, limit int) ([]EnvImpact, int) {
 	}
 	gainedAny := 0
 	for _, t := range s.tenants {
-		a, b := was.of(t), is.of(t)
+		bucket := -1
+		a, b := was.of(t, &bucket), is.of(t, &bucket)
 		if a == b {
 			continue
 		}
@@ -119,10 +129,11 @@ func (s *Snapshot) Preview(before, after *Flag, environment string, limit int) P
 	inScope := is.envs&(1<<here) != 0
 	var buckets [MaxPct]int
 	for _, t := range s.tenants {
+		bucket := -1
 		if inScope && after.matchesTenant(t) {
-			buckets[Bucket(t.ID, after.Key)]++
+			buckets[bucketOf(t, after, &bucket)]++
 		}
-		a, b := was.of(t), is.of(t)
+		a, b := was.of(t, &bucket), is.of(t, &bucket)
 		if b&(1<<here) != 0 {
 			p.Matched++
 		}

@@ -99,7 +99,9 @@ func (p *TenantPatch) Apply(t Tenant, known Known) (Tenant, error) {
 	have := func(field string, now *string, to *string, required bool, check func(string) string) {
 		switch {
 		case to != nil:
-			*now = strings.TrimSpace(*to)
+			if *now = *to; field == "name" {
+				*now = strings.TrimSpace(*to)
+			}
 			if message := check(*now); message != "" {
 				fail(field, message)
 			}
