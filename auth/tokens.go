@@ -149,12 +149,13 @@ func (ts *Tokens) forgetRevoked(ctx context.Context) error {
 	}
 	for _, t := range *ts.known.Load() {
 		if gone(t) {
+			noted := ts.noteUses(ctx) // else the last use would go with the token
 			ts.mu.Lock()
 			next := maps.Clone(*ts.known.Load())
 			maps.DeleteFunc(next, func(_ [sha256.Size]byte, t *token) bool { return gone(t) })
 			ts.known.Store(&next)
 			ts.mu.Unlock()
-			return nil
+			return noted
 		}
 	}
 	return nil

@@ -66,13 +66,24 @@ func (tx *tx) get(query string, args []any, dest ...any) error {
 	return stmt.QueryRowContext(tx.ctx, args...).Scan(dest...)
 }
 
+// await waits for the turn to write; a context that has ended never gets it.
+func (db *DB) await(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-db.turn:
+		if ctx.Err() == nil {
+			return nil
+		}
+		db.turn <- struct{}{}
+	}
+	return ctx.Err()
+}
+
 // write runs fn in one transaction on the writer: for a node's own state, which has no history and no
 // revision. Once it has its turn it is not interrupted, so that a caller who goes away leaves no doubt.
 func (db *DB) write(ctx context.Context, fn func(*tx) error) error {
-	select {
-	case <-db.turn:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := db.await(ctx); err != nil {
+		return err
 	}
 	defer func() { db.turn <- struct{}{} }()
 	return db.transact(context.WithoutCancel(ctx), fn)
@@ -101,10 +112,8 @@ func (db *DB) transact(ctx context.Context, fn func(*tx) error) error {
 // after the commit and in commit order.
 func (db *DB) change(ctx context.Context, by By, fn func(*tx) error) error {
 	var next *flags.Snapshot // stays nil where nothing is to be published
-	select {
-	case <-db.turn:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := db.await(ctx); err != nil {
+		return err
 	}
 	defer func() { db.turn <- struct{}{} }()
 	err := db.transact(context.WithoutCancel(ctx), func(tx *tx) error {

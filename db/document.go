@@ -45,7 +45,7 @@ func (tx *tx) importDocument(d flags.Document, replace bool) error {
 		seen := map[string]int{}
 		for i := range n {
 			path := fmt.Sprintf("%s[%d]", list, i)
-			if name := name(i); name != nil {
+			if name := name(i); name != nil && *name != "" { // without one, put says that it is missing
 				if first, twice := seen[*name]; twice {
 					bad.Errors = append(bad.Errors, flags.FieldError{Field: path, Message: fmt.Sprintf("is %q, as %s[%d] is", *name, list, first)})
 					continue

@@ -65,11 +65,15 @@ func newerSchema(has, knows int64) error {
 // copyBefore keeps the file as it is before a migration.
 func (db *DB) copyBefore(ctx context.Context, schema int64) error {
 	name := fmt.Sprintf("%s.schema-%d.%s", db.path, schema, db.opts.Now().UTC().Format("20060102T150405Z"))
-	if _, err := db.writer.ExecContext(ctx, "VACUUM INTO ?", name); err != nil {
-		os.Remove(name)
-		return fmt.Errorf("copy the database before migrating it: %w", err)
+	// The file is made here, so that its mode is ours and an earlier copy is neither written over nor removed.
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = db.writer.ExecContext(ctx, "VACUUM INTO ?", name)
+		if err = errors.Join(err, f.Sync(), f.Close()); err != nil { // VACUUM INTO itself syncs nothing
+			os.Remove(name)
+		}
 	}
-	if err := os.Chmod(name, 0o600); err != nil {
+	if err != nil {
 		return fmt.Errorf("copy the database before migrating it: %w", err)
 	}
 	return nil
@@ -84,7 +88,7 @@ func (db *DB) requireSchema(ctx context.Context) error {
 	// Asked of the table itself: goose's own question would create it.
 	var has int64
 	if err := db.reader.QueryRowContext(ctx, "SELECT max(version_id) FROM goose_db_version").Scan(&has); err != nil {
-		return errors.Join(fmt.Errorf("%s is not a database of this program's", db.path), err)
+		return fmt.Errorf("%s is not a database of this program's: %w", db.path, err)
 	}
 	sources := p.ListSources()
 	switch knows := sources[len(sources)-1].Version; {

@@ -3,6 +3,7 @@ package seed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -43,7 +44,11 @@ func Plant(ctx context.Context, d *db.DB, demo bool, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if !demo || !emptyButFor(d.Current(), seeds) {
+	empty, err := emptyButFor(ctx, d, seeds)
+	if err != nil {
+		return err
+	}
+	if !demo || !empty {
 		if err := d.Plant(ctx, db.By{Actor: Actor}, seeds); err != nil {
 			return fmt.Errorf("plant the seeds: %w", err)
 		}
@@ -61,28 +66,55 @@ func Plant(ctx context.Context, d *db.DB, demo bool, now time.Time) error {
 	if len(last) > 0 {
 		fit(story, last[0].At, now)
 	}
-	story = slices.DeleteFunc(story, func(s db.Step) bool { return known(d.Current(), s) })
+	if story, err = adapt(ctx, d, story); err != nil {
+		return err
+	}
 	if err := d.Tell(ctx, story); err != nil {
 		return fmt.Errorf("plant the demo registry: %w", err)
 	}
 	return nil
 }
 
-// emptyButFor tells whether the registry holds no partner and no tenant beside those of seeds.
-func emptyButFor(s *flags.Snapshot, seeds flags.Document) bool {
-	return len(s.Partners()) == 0 && !slices.ContainsFunc(s.Tenants(), func(t *flags.Tenant) bool {
-		return !slices.ContainsFunc(seeds.Tenants, func(p flags.TenantPatch) bool { return *p.Slug == t.Slug })
-	})
-}
-
-// known tells whether a step is about a flag that was there before the demo: it stays as it is.
-func known(s *flags.Snapshot, step db.Step) bool {
-	for _, n := range []*flags.NewFlag{step.Create, step.Patch, step.Delete, step.Restore} {
-		if n != nil && s.Flag(n.Key) != nil {
-			return true
+// emptyButFor tells whether the registry holds no partner and no tenant beside those of seeds, none of
+// which an operator has removed.
+func emptyButFor(ctx context.Context, d *db.DB, seeds flags.Document) (bool, error) {
+	s := d.Current()
+	here := 0
+	for _, t := range seeds.Tenants {
+		if s.Tenant(*t.Slug) != nil {
+			here++
+			continue
+		}
+		if log, err := d.History(ctx, db.HistoryFilter{Tenant: *t.Slug, Limit: 1}); err != nil || len(log) > 0 {
+			return false, err
 		}
 	}
-	return false
+	return len(s.Partners()) == 0 && len(s.Tenants()) == here, nil
+}
+
+// adapt takes out of a story the steps about flags that are or were somebody's before it, which stay as
+// they are, and the environments that are not known here.
+func adapt(ctx context.Context, d *db.DB, story []db.Step) ([]db.Step, error) {
+	var out []db.Step
+	for _, step := range story {
+		n := cmp.Or(step.Create, step.Patch, step.Delete, step.Restore)
+		if n == nil {
+			out = append(out, step)
+			continue
+		}
+		ever, err := d.EverFlag(ctx, n.Key)
+		if err != nil {
+			return nil, err
+		}
+		if ever {
+			continue
+		}
+		if names, scoped := n.Scope[flags.AxisEnvironments]; scoped {
+			n.Scope[flags.AxisEnvironments] = slices.DeleteFunc(names, func(name string) bool { return !d.Current().HasEnvironment(name) })
+		}
+		out = append(out, step)
+	}
+	return out, nil
 }
 
 // fit squeezes a story between the log's last entry and now, because a log never goes back in time.

@@ -1,0 +1,204 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/dezky/platform-api/flags"
+)
+
+// The large database is as large as an appliance should ever have to bear.
+const (
+	largeTenants = 100_000
+	largeFlags   = 1_000
+)
+
+func manyTenants(n int) []flags.TenantPatch {
+	ts := make([]flags.TenantPatch, n)
+	for i := range ts {
+		ts[i] = flags.TenantPatch{ID: new(fmt.Sprintf("65f0c0ffee%014d", i)), Slug: new(fmt.Sprintf("tenant-%06d", i)),
+			Name: new(fmt.Sprintf("Tenant number %d AS", i)), Plan: &flags.Plans[i%len(flags.Plans)]}
+		if i%2 == 0 {
+			ts[i].PartnerSlug = new(fmt.Sprintf("partner-%02d", i%40))
+		}
+	}
+	return ts
+}
+
+func manyPartners() []flags.PartnerPatch {
+	ps := make([]flags.PartnerPatch, 40)
+	for i := range ps {
+		ps[i] = flags.PartnerPatch{Slug: new(fmt.Sprintf("partner-%02d", i)), Name: new(fmt.Sprintf("Partner %d AS", i))}
+	}
+	return ps
+}
+
+func manyFlags(n int) []flags.NewFlag {
+	fs := make([]flags.NewFlag, n)
+	for i := range fs {
+		fs[i] = flags.NewFlag{Key: fmt.Sprintf("flag_%04d", i), Patch: flags.Patch{
+			Description: new(strings.Repeat("What the flag is for. ", 10)),
+			State:       &flags.States[i%len(flags.States)],
+			Pct:         new(i % 101),
+			Scope:       map[flags.Axis][]string{flags.AxisPlans: flags.Plans[:i%3], flags.AxisEnvironments: {"production"}}}}
+	}
+	return fs
+}
+
+// large returns the options of the large database, which is filled once.
+var large = sync.OnceValues(func() (o Options, err error) {
+	o.Environments = []string{"production", "staging", "development"}
+	if o.Dir, err = os.MkdirTemp("", "platform-api-large-"); err != nil {
+		return o, err
+	}
+	largeDir = o.Dir
+	d, err := Open(context.Background(), o)
+	if err != nil {
+		return o, err
+	}
+	for _, document := range []flags.Document{{Flags: manyFlags(largeFlags)}, {Partners: manyPartners(), Tenants: manyTenants(largeTenants)}} {
+		if _, err := d.Import(context.Background(), ops, document, Import{}); err != nil {
+			return o, errors.Join(err, d.Close())
+		}
+	}
+	return o, d.Close()
+})
+
+var largeDir string
+
+func removeLarge() error {
+	if largeDir == "" {
+		return nil
+	}
+	return os.RemoveAll(largeDir)
+}
+
+// sized runs a benchmark on a small database and on the large one.
+func sized(b *testing.B, run func(b *testing.B, d *DB)) {
+	b.Run("small", func(b *testing.B) {
+		d := openTest(b, Options{Environments: []string{"production", "staging", "development"}})
+		document := flags.Document{Partners: manyPartners(), Tenants: manyTenants(40), Flags: manyFlags(20)}
+		must(d.Import(b.Context(), ops, document, Import{}))(b)
+		run(b, d)
+	})
+	b.Run("large", func(b *testing.B) { run(b, openTest(b, must(large())(b))) })
+}
+
+func heap() float64 {
+	runtime.GC()
+	runtime.GC() // what the first one finalized
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc) / (1 << 20)
+}
+
+// From nothing to ready, and what it holds in memory then.
+func BenchmarkOpen(b *testing.B) {
+	sized(b, func(b *testing.B, d *DB) {
+		closeTest(b, d)
+		o := d.opts
+		for b.Loop() {
+			d := must(Open(b.Context(), o))(b)
+			b.StopTimer()
+			closeTest(b, d)
+			b.StartTimer()
+		}
+		before := heap()
+		open := must(Open(b.Context(), o))(b)
+		b.ReportMetric(heap()-before, "heap-MB")
+		b.ReportMetric(float64(len(open.Current().Tenants())), "tenants")
+		closeTest(b, open)
+	})
+}
+
+func BenchmarkPatchFlag(b *testing.B) {
+	sized(b, func(b *testing.B, d *DB) {
+		for _, bb := range []struct {
+			name, key string
+			patch     func(i int) flags.Patch
+		}{
+			{"off", "flag_0000", func(i int) flags.Patch { return flags.Patch{Description: new(fmt.Sprint(i))} }},
+			{"rollout", "flag_0003", func(i int) flags.Patch { return flags.Patch{Pct: new(1 + i%100)} }},
+			{"on", "flag_0001", func(i int) flags.Patch { return flags.Patch{State: &[]flags.State{flags.Off, flags.On}[i%2]} }},
+		} {
+			b.Run(bb.name, func(b *testing.B) {
+				i := 0
+				for b.Loop() {
+					must(d.PatchFlag(b.Context(), ops, bb.key, bb.patch(i)))(b)
+					i++
+				}
+			})
+		}
+	})
+}
+
+func BenchmarkPatchTenant(b *testing.B) {
+	sized(b, func(b *testing.B, d *DB) {
+		i := 0
+		for b.Loop() {
+			must(d.PatchTenant(b.Context(), ops, "tenant-000007", flags.TenantPatch{Name: new(fmt.Sprint(i))}))(b)
+			i++
+		}
+	})
+}
+
+// 10,000 tenants into an empty database.
+func BenchmarkImport(b *testing.B) {
+	document := flags.Document{Partners: manyPartners(), Tenants: manyTenants(10_000)}
+	for b.Loop() {
+		b.StopTimer()
+		d := openTest(b, Options{})
+		b.StartTimer()
+		must(d.Import(b.Context(), ops, document, Import{}))(b)
+		b.StopTimer()
+		closeTest(b, d)
+		b.StartTimer()
+	}
+}
+
+// What the command export reads.
+func BenchmarkLoad(b *testing.B) {
+	sized(b, func(b *testing.B, d *DB) {
+		for b.Loop() {
+			must(d.Load(b.Context()))(b)
+		}
+	})
+}
+
+func BenchmarkHistory(b *testing.B) {
+	sized(b, func(b *testing.B, d *DB) {
+		for _, bb := range []struct {
+			name   string
+			filter HistoryFilter
+		}{
+			{"newest", HistoryFilter{Limit: 50}},
+			{"flag", HistoryFilter{Flag: "flag_0003", Limit: 50}},
+			{"tenant", HistoryFilter{Tenant: "tenant-000007", Limit: 50}},
+			{"actor", HistoryFilter{Actor: ops.Actor, Before: 1000, Limit: 50}},
+		} {
+			b.Run(bb.name, func(b *testing.B) {
+				for b.Loop() {
+					must(d.History(b.Context(), bb.filter))(b)
+				}
+			})
+		}
+	})
+}
+
+func BenchmarkTokenByHash(b *testing.B) {
+	d := openTest(b, Options{})
+	secret, _, err := d.CreateToken(b.Context(), ops, NewToken{Name: "ci", Role: "read"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	hash := HashToken(secret)
+	for b.Loop() {
+		must(d.TokenByHash(b.Context(), hash))(b)
+	}
+}
