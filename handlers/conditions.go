@@ -57,7 +57,7 @@ func ifMatch(h http.Header) ([]int64, error) {
 	versions := []int64{}
 	for _, tag := range tags {
 		version, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64)
-		if err == nil && tag == versionTag(version) {
+		if err == nil && version > 0 && tag == versionTag(version) { // 0 would be flags.AnyVersion
 			versions = append(versions, version)
 		}
 	}
@@ -69,17 +69,15 @@ func ifMatch(h http.Header) ([]int64, error) {
 
 func versionTag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
-// notModified sets the ETag, and tells whether If-None-Match (weak comparison) has it already; then the
+// notModified sets ETag and Cache-Control, and tells whether If-None-Match (weak comparison) has it already; then the
 // answer is 304 and written.
 func notModified(w http.ResponseWriter, r *http.Request, etag string) (bool, error) {
-	w.Header().Set("ETag", etag)
-	if len(r.Header["If-None-Match"]) == 0 {
-		return false, nil
-	}
 	tags, anyTag, err := entityTags(r.Header, "If-None-Match")
 	if err != nil {
 		return false, err
 	}
+	w.Header().Set("ETag", etag)
+	w.Header().Set("Cache-Control", "private, no-cache") // of a 304 too (RFC 9110, 15.4.5)
 	for _, tag := range tags {
 		anyTag = anyTag || strings.TrimPrefix(tag, "W/") == etag
 	}

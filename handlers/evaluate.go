@@ -32,7 +32,7 @@ func (a *app) inEnvironment(p *auth.Principal, named string) (string, error) {
 
 func unknownEnvironment(s *flags.Snapshot, name string) flags.FieldError {
 	return flags.FieldError{Field: "environment",
-		Message: fmt.Sprintf("unknown environment %q; the environments are %s", name, strings.Join(s.Environments(), ", "))}
+		Message: fmt.Sprintf("must be a known environment (%s), not %q", strings.Join(s.Environments(), ", "), name)}
 }
 
 // asked decodes a question and finds its tenant and environment in the snapshot.
@@ -83,7 +83,6 @@ func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
 	*buffer = b
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "private, no-cache")
 	h.Set("Content-Length", strconv.Itoa(len(b)))
 	w.Write(b)
 	return nil

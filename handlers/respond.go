@@ -19,7 +19,7 @@ type problem struct {
 	Status  int                `json:"status"`
 	Detail  string             `json:"detail"`
 	Errors  []flags.FieldError `json:"errors,omitempty"`  // 422: every bad field
-	Current *flagWithHistory   `json:"current,omitempty"` // 412: the flag as it is
+	Current any                `json:"current,omitempty"` // 412: the flag as it is, null if there is none
 	Flags   []string           `json:"flags,omitempty"`   // 409: keys of flags in the way
 	Tenants []string           `json:"tenants,omitempty"` // 409: slugs of tenants in the way
 	ID      string             `json:"id,omitempty"`      // 500: what to search the log for
@@ -81,7 +81,7 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 		p.Flags, p.Tenants = conflict.Flags, conflict.Tenants
 	case errors.As(err, &stale):
 		p.Status, kind = http.StatusPreconditionFailed, "precondition-failed"
-		p.Current = stale.current
+		p.Current = stale.current // a nil pointer becomes null
 	case errors.As(err, &invalid):
 		p.Status, kind = http.StatusUnprocessableEntity, "invalid"
 		p.Detail, p.Errors = "some fields have values that are not allowed", invalid.Errors
@@ -105,6 +105,8 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 	if rec.status != 0 {
 		return // the answer has begun; it can only be cut short
 	}
+	rec.Header().Del("ETag") // of the answer that this is not
+	rec.Header().Set("Cache-Control", "no-store")
 	writeJSONAs(rec, p.Status, "application/problem+json", p)
 }
 

@@ -53,8 +53,20 @@ func New(o Options) *Server {
 	s.NotReady("starting")
 	mux := http.NewServeMux()
 	mux.Handle("GET /health", http.HandlerFunc(s.health))
+	mux.Handle("/", http.HandlerFunc(s.starting))
 	s.routes.Store(mux)
 	return s
+}
+
+// starting answers for everything that is not there yet.
+func (s *Server) starting(w http.ResponseWriter, r *http.Request) {
+	rec := w.(*recorder)
+	rec.routed = true
+	reason := "starting"
+	if now := s.state.Load(); now != nil { // else Start has ended just now
+		reason = *now
+	}
+	s.fail(rec, r, &unavailable{reason})
 }
 
 // NotReady makes /ready answer 503 with the reason; everything else goes on as before.
@@ -91,14 +103,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	start := time.Now()
 	defer func() {
-		if cause := recover(); cause != nil {
-			if cause == http.ErrAbortHandler {
-				panic(cause)
-			}
+		cause, begun := recover(), rec.status != 0
+		if cause == http.ErrAbortHandler {
+			panic(cause)
+		}
+		if cause != nil {
 			s.opts.Log.Error("panic", "id", rec.id, "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
 			s.fail(rec, r, errPanic)
 		}
 		s.logRequest(rec, r, time.Since(start))
+		if cause != nil && begun {
+			panic(http.ErrAbortHandler) // so that nobody takes half an answer for a whole one
+		}
 	}()
 	s.routes.Load().ServeHTTP(rec, r)
 	if rec.unrouted != 0 {
@@ -109,15 +125,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // unrouted turns the router's own 404 and 405 into problems; a 405 keeps its Allow header.
 func (s *Server) unrouted(rec *recorder, r *http.Request) {
-	switch reason := s.state.Load(); {
-	case reason != nil && rec.unrouted == http.StatusNotFound:
-		s.fail(rec, r, &unavailable{*reason})
-	case rec.unrouted == http.StatusMethodNotAllowed:
+	if rec.unrouted == http.StatusMethodNotAllowed {
 		s.fail(rec, r, &refusal{http.StatusMethodNotAllowed, "method-not-allowed",
 			fmt.Sprintf("%s is not allowed here; allowed are %s", r.Method, rec.Header().Get("Allow"))})
-	default:
-		s.fail(rec, r, &refusal{http.StatusNotFound, "not-found", "there is nothing at this path"})
+		return
 	}
+	s.fail(rec, r, &refusal{http.StatusNotFound, "not-found", "there is nothing at this path"})
 }
 
 func (s *Server) logRequest(rec *recorder, r *http.Request, took time.Duration) {
