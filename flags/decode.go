@@ -238,7 +238,7 @@ func (r *reader) whole(to **int64, message string) func(string, value) {
 	}
 }
 
-// wholeNumber reads a JSON number that is exactly whole and has at most nine digits, which is more than
+// wholeNumber reads a JSON number that is exactly whole and has at most 15 digits, which is more than
 // any field takes. It reads digits: as a float, 25.00000000000000001 would look whole.
 func wholeNumber(text string) (int64, bool) {
 	mantissa, exponent, _ := strings.Cut(strings.ToLower(text), "e")
@@ -256,7 +256,7 @@ func wholeNumber(text string) (int64, bool) {
 		}
 		point += int(shift)
 	}
-	if len(digits) > point || point > 9 {
+	if len(digits) > point || point > 15 {
 		return 0, false
 	}
 	n, err := strconv.ParseInt(digits+strings.Repeat("0", point-len(digits)), 10, 64)
@@ -306,7 +306,7 @@ func (r *reader) patchFields(p *Patch) map[string]func(string, value) {
 		"pct": func(path string, v value) {
 			var n *int64
 			if r.whole(&n, pctMessage)(path, v); n != nil {
-				pct := int(*n)
+				pct := int(min(max(*n, -1), MaxPct+1)) // what is out of bounds stays out of them
 				p.Pct = &pct
 			}
 		},

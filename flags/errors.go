@@ -47,7 +47,23 @@ type Conflict struct {
 	Tenants []string // slugs of the tenants that have the thing, the first 100
 }
 
-func (e *Conflict) Error() string { return e.Message }
+func (e *Conflict) Error() string {
+	out := e.Message
+	for _, in := range []struct {
+		what  string
+		names []string
+	}{{"flags", e.Flags}, {"tenants", e.Tenants}} {
+		if n := len(in.names); n > named {
+			out += fmt.Sprintf("; %s: %s and %d more", in.what, strings.Join(in.names[:named], ", "), n-named)
+		} else if n > 0 {
+			out += fmt.Sprintf("; %s: %s", in.what, strings.Join(in.names, ", "))
+		}
+	}
+	return out
+}
+
+// named is how many names an error's text lists.
+const named = 10
 
 // Unwrap makes errors.Is(err, ErrConflict) true.
 func (e *Conflict) Unwrap() error { return ErrConflict }

@@ -10,15 +10,15 @@ import (
 
 // entityTags parses If-Match or If-None-Match (RFC 9110, 8.8.3 and 13.1): every tag with its quotes, and
 // its W/ where it is weak. A malformed field is a bad request.
-func entityTags(h http.Header, name string) (tags []string, any bool, err error) {
+func entityTags(h http.Header, name string) (tags []string, wild bool, err error) {
 	field := strings.Join(h.Values(name), ",")
 	for rest := field; ; {
 		rest = strings.TrimLeft(rest, " \t,")
 		if rest == "" {
-			return tags, any, nil
+			return tags, wild, nil
 		}
 		if rest[0] == '*' {
-			any, rest = true, rest[1:]
+			wild, rest = true, rest[1:]
 		} else {
 			start := 0
 			if strings.HasPrefix(rest, "W/") {
@@ -69,8 +69,8 @@ func ifMatch(h http.Header) ([]int64, error) {
 
 func versionTag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
-// notModified sets ETag and Cache-Control, and tells whether If-None-Match (weak comparison) has it already; then the
-// answer is 304 and written.
+// notModified sets ETag and Cache-Control, and tells whether If-None-Match (weak comparison) has the tag
+// already; then the answer is 304 and written.
 func notModified(w http.ResponseWriter, r *http.Request, etag string) (bool, error) {
 	tags, anyTag, err := entityTags(r.Header, "If-None-Match")
 	if err != nil {
