@@ -5,7 +5,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	_ "embed"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,11 +19,13 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -132,6 +136,7 @@ var (
 	environmentsSetting = &setting{"environments", "PLATFORM_API_ENVIRONMENTS", "LIST", "production,staging,development", "the known environments, comma-separated"}
 	environmentSetting  = &setting{"environment", "PLATFORM_API_ENVIRONMENT", "NAME", "", "the default environment, assumed where none is named (default the first of them)"}
 	logSetting          = &setting{"log", "PLATFORM_API_LOG", "LEVEL", "info", "least level that is logged, as JSON lines on stderr: debug, info, warn, error"}
+	gainSetting         = &setting{"confirm-gain", "PLATFORM_API_CONFIRM_GAIN", "N", "10", "a console change by which more tenants than this gain a flag asks for confirmation"}
 	demoSetting         = &setting{flag: "demo", text: "add the demo registry, if the registry is empty but for the seeds"}
 	nameSetting         = &setting{flag: "name", kind: "NAME", text: "the token's name, for lists and the history; never used twice"}
 	roleSetting         = &setting{flag: "role", kind: "ROLE", text: "what it may do: operator, read or evaluate; each may do what the next may"}
@@ -146,7 +151,7 @@ var commands []command
 
 func init() {
 	commands = []command{
-		{"serve", "", []*setting{addrSetting, urlSetting, dataDirSetting, environmentsSetting, environmentSetting, logSetting, demoSetting},
+		{"serve", "", []*setting{addrSetting, urlSetting, dataDirSetting, environmentsSetting, environmentSetting, gainSetting, logSetting, demoSetting},
 			"runs the appliance, until SIGTERM or SIGINT", serve},
 		{"token create", "", []*setting{nameSetting, roleSetting, envSetting, expiresSetting, dataDirSetting, environmentsSetting},
 			"makes an API token and prints it, once, alone on a line; works beside a running server", tokenCreate},
@@ -367,11 +372,70 @@ func (c *call) publicURL() string {
 	return u.Scheme + "://" + u.Host
 }
 
+// sessionKeyVariable holds the keys of session cookies; like every secret it has no flag, and may come
+// from a file.
+const sessionKeyVariable = "PLATFORM_API_SESSION_KEY"
+
+// sessionKeys returns the configured keys, the newest first, or nil where there are none.
+func (c *call) sessionKeys() [][]byte {
+	text := c.getenv(sessionKeyVariable)
+	if file := c.getenv(sessionKeyVariable + "_FILE"); file != "" {
+		content, err := os.ReadFile(file)
+		switch {
+		case text != "":
+			c.mistakes = append(c.mistakes, sessionKeyVariable+": is given, and "+sessionKeyVariable+"_FILE too")
+		case err != nil:
+			c.mistakes = append(c.mistakes, sessionKeyVariable+"_FILE: "+err.Error())
+		}
+		text = string(content)
+	}
+	var keys [][]byte
+	for part := range strings.SplitSeq(strings.TrimSpace(text), ",") {
+		if part = strings.TrimSpace(part); part == "" && text == "" {
+			continue
+		}
+		key, err := base64.StdEncoding.DecodeString(part)
+		if err != nil || len(key) != auth.SessionKeySize {
+			c.mistakes = append(c.mistakes, fmt.Sprintf("%s: key %d is not %d bytes in base64", sessionKeyVariable, len(keys)+1, auth.SessionKeySize))
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// sessionKeyFile is where a data directory keeps the key that was made for it.
+const sessionKeyFile = "session.key"
+
+// ownSessionKey returns the data directory's key, made once.
+func ownSessionKey(dir string) ([][]byte, error) {
+	name := filepath.Join(dir, sessionKeyFile)
+	text, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		key := make([]byte, auth.SessionKeySize)
+		rand.Read(key)
+		text = []byte(base64.StdEncoding.EncodeToString(key) + "\n")
+		err = os.WriteFile(name, text, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("session key: %w", err)
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) != auth.SessionKeySize {
+		return nil, fmt.Errorf("session key: %s does not hold %d bytes in base64; remove it to have a new one made, which signs everybody out", name, auth.SessionKeySize)
+	}
+	return [][]byte{key}, nil
+}
+
 // serve runs the appliance. It listens first, so that /health answers while the database opens; it stops
 // in the reverse order.
 func serve(ctx context.Context, c *call) (err error) {
 	logger := c.logger()
 	addr, publicURL, options := c.address(), c.publicURL(), c.options()
+	confirmGain, err := strconv.Atoi(c.value(gainSetting))
+	if err != nil || confirmGain < 0 {
+		c.mistake(gainSetting, "%q is not a whole number from 0", c.value(gainSetting))
+	}
+	keys := c.sessionKeys()
 	environment := c.value(environmentSetting)
 	if environment == "" && len(options.Environments) > 0 {
 		environment = options.Environments[0]
@@ -396,7 +460,12 @@ func serve(ctx context.Context, c *call) (err error) {
 	if publicURL == "" {
 		publicURL = bound
 	}
-	app := handlers.New(handlers.Options{Log: logger, Version: buildVersion(), Spec: spec})
+	if keys == nil {
+		if keys, err = ownSessionKey(options.Dir); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
+	app := handlers.New(handlers.Options{Log: logger, Version: buildVersion(), Commit: buildCommit(), Spec: spec})
 	server := &http.Server{
 		Handler:           app,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -417,17 +486,20 @@ func serve(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	tokens := auth.NewTokens(database, time.Now, logger)
+	sessions, err := auth.NewSessions(auth.SessionOptions{DB: database, Keys: keys, Secure: strings.HasPrefix(publicURL, "https:"), Now: time.Now, Log: logger})
+	if err != nil {
+		return errors.Join(err, database.Close())
+	}
 	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		tokens.Run(background)
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { tokens.Run(background) })
+	running.Go(func() { sessions.Run(background) })
 	defer func() {
 		app.NotReady("stopping")
+		app.EndStreams()
 		err = errors.Join(err, shutdown(server, logger)) // no request may need the database any more
 		endBackground()
-		<-ended
+		running.Wait()
 		err = errors.Join(err, database.Close())
 		logger.Info("stopped")
 	}()
@@ -436,8 +508,17 @@ func serve(ctx context.Context, c *call) (err error) {
 	if err := seed.Plant(ctx, database, c.is(demoSetting), time.Now()); err != nil {
 		return err
 	}
-	if err := app.Start(handlers.Appliance{DB: database, Tokens: tokens, Environment: environment, PublicURL: publicURL}); err != nil {
+	appliance := handlers.Appliance{DB: database, Tokens: tokens, Environment: environment, PublicURL: publicURL,
+		Sessions: sessions, ConfirmGain: confirmGain, Now: time.Now}
+	if address, ok := listener.Addr().(*net.TCPAddr); ok && address.IP.IsLoopback() {
+		appliance.Links = auth.NewLinks(time.Now)
+		appliance.AnnounceLink = func(secret string) { fmt.Fprintln(c.stdout, "Sign in: "+bound+"/login/link#"+secret) }
+	}
+	if err := app.Start(appliance); err != nil {
 		return err
+	}
+	if appliance.Links != nil {
+		appliance.AnnounceLink(appliance.Links.New())
 	}
 	s := database.Current()
 	logger.Info("ready", "url", publicURL, "version", buildVersion(), "revision", s.Revision(),

@@ -22,6 +22,15 @@ var roleNames = [...]string{"nobody", "evaluate", "read", "operator"}
 
 func (r Role) String() string { return roleNames[r] }
 
+// MarshalText writes a role by its name.
+func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads a role's name.
+func (r *Role) UnmarshalText(name []byte) (err error) {
+	*r, err = ParseRole(string(name))
+	return err
+}
+
 // ParseRole returns the role of a name, such as "read".
 func ParseRole(name string) (Role, error) {
 	for i, n := range roleNames {
@@ -34,9 +43,9 @@ func ParseRole(name string) (Role, error) {
 
 // Principal is who asks, as far as credentials tell. A nil Principal gave none.
 type Principal struct {
-	Name        string // for the history: "token:NAME"
-	Role        Role
-	Environment string // where the credential is for one environment only, that one
+	Name        string `json:"name"` // for the history: "token:NAME", or a person's email
+	Role        Role   `json:"role"`
+	Environment string `json:"environment,omitempty"` // where the credential is for one environment only, that one
 }
 
 // May tells whether the principal may do what needs the role.

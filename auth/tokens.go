@@ -161,6 +161,15 @@ func (ts *Tokens) forgetRevoked(ctx context.Context) error {
 	return nil
 }
 
+// Forget makes a token that was revoked just now unknown at once.
+func (ts *Tokens) Forget(id string) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	next := maps.Clone(*ts.known.Load())
+	maps.DeleteFunc(next, func(_ [sha256.Size]byte, t *token) bool { return t.id == id })
+	ts.known.Store(&next)
+}
+
 func (ts *Tokens) noteUses(ctx context.Context) error {
 	used := map[string]time.Time{}
 	for _, t := range *ts.known.Load() {

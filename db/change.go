@@ -35,6 +35,7 @@ type tx struct {
 	revision int64       // the next one, or the present one until flags or registry change
 	changed  bool        // whether flags or registry changed
 	entries  []flags.Entry
+	events   []flags.Event // one for each revision
 }
 
 // prepare prepares a statement once per transaction.
@@ -112,6 +113,7 @@ func (db *DB) transact(ctx context.Context, fn func(*tx) error) error {
 // after the commit and in commit order.
 func (db *DB) change(ctx context.Context, by By, fn func(*tx) error) error {
 	var next *flags.Snapshot // stays nil where nothing is to be published
+	var events []flags.Event
 	if err := db.await(ctx); err != nil {
 		return err
 	}
@@ -124,12 +126,12 @@ func (db *DB) change(ctx context.Context, by By, fn func(*tx) error) error {
 			return err
 		}
 		if tx.edit != nil {
-			next = tx.edit.View()
+			next, events = tx.edit.View(), tx.events
 		}
 		return nil
 	})
 	if err == nil && next != nil && next != db.live.Current() {
-		db.live.Publish(next)
+		db.live.Publish(next, events...)
 	}
 	return err
 }
@@ -138,6 +140,7 @@ func (db *DB) change(ctx context.Context, by By, fn func(*tx) error) error {
 // with a time that is never before the previous entry's, whatever the clock does.
 func (tx *tx) step(by By, fn func(*tx) error) error {
 	tx.by, tx.changed = by, false
+	first := len(tx.entries)
 	var last int64
 	err := tx.get("SELECT revision, coalesce((SELECT at FROM log ORDER BY id DESC LIMIT 1), 0) FROM instance", nil, &tx.revision, &last)
 	if err != nil {
@@ -158,7 +161,24 @@ func (tx *tx) step(by By, fn func(*tx) error) error {
 		return nil
 	}
 	tx.edit.SetRevision(tx.revision)
+	tx.events = append(tx.events, tx.event(tx.entries[first:]))
 	return tx.exec("UPDATE instance SET revision = ?", tx.revision)
+}
+
+// event tells subscribers what the entries of one revision say.
+func (tx *tx) event(entries []flags.Entry) flags.Event {
+	e := flags.Event{Revision: tx.revision, At: tx.at, Actor: tx.by.Actor, Action: entries[0].Action}
+	for _, entry := range entries {
+		switch entry.Kind {
+		case flags.KindFlag:
+			e.Flags = append(e.Flags, entry.Name)
+		case flags.KindTenant:
+			e.Tenants = append(e.Tenants, entry.Name)
+		case flags.KindPartner:
+			e.Partners = append(e.Partners, entry.Name)
+		}
+	}
+	return e
 }
 
 // touch marks that flags or registry change, which takes the next revision.

@@ -147,6 +147,9 @@ func (db *DB) Close() error {
 // Current returns the snapshot of the last commit. It takes no lock.
 func (db *DB) Current() *flags.Snapshot { return db.live.Current() }
 
+// Live returns the snapshots as they come, for those who wait for the next.
+func (db *DB) Live() *flags.Live { return &db.live }
+
 // SQLiteVersion returns the version of the SQLite that is compiled in.
 func SQLiteVersion(ctx context.Context) (string, error) {
 	d, err := sql.Open("sqlite", ":memory:")

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/dezky/platform-api/flags"
@@ -124,7 +126,7 @@ func (tx *tx) deleteFlag(key, note string, ifVersion []int64) error {
 
 func (tx *tx) restoreFlag(key string, r Restore) (*flags.Flag, error) {
 	before := tx.edit.Flag(key)
-	past, err := tx.flagLog(key, r.Version)
+	past, err := flagLog(tx.ctx, tx.sql, key, r.Version)
 	if err != nil {
 		return nil, fmt.Errorf("flag %q, version %d: %w", key, r.Version, err)
 	}
@@ -136,16 +138,13 @@ func (tx *tx) restoreFlag(key string, r Restore) (*flags.Flag, error) {
 	}
 	var content flags.Patch
 	if r.Version > 0 { // else the problems say what is wrong with it
-		if past[0].Action == flags.Deleted {
-			return nil, &flags.Invalid{Errors: append(r.Problems, flags.FieldError{
-				Field: "version", Message: fmt.Sprintf("%d is the flag's deletion, which has no content", r.Version)})}
+		content, err = contentOf(past, key, r.Version)
+		var deletion *flags.Invalid
+		if errors.As(err, &deletion) {
+			deletion.Errors = slices.Concat(r.Problems, deletion.Errors)
 		}
-		changes := make([]flags.Changes, len(past))
-		for i, e := range past {
-			changes[i] = e.Changes
-		}
-		if content, err = flags.Content(changes); err != nil {
-			return nil, fmt.Errorf("flag %q, version %d: %w", key, r.Version, err)
+		if err != nil {
+			return nil, err
 		}
 	}
 	content.Note, content.Problems = r.Note, r.Problems
@@ -206,12 +205,42 @@ func (tx *tx) recordFlag(before, after *flags.Flag, version int64, action flags.
 		Changes: flags.DiffFlag(before, after), Impact: impact})
 }
 
+// FlagContent returns the content that a flag had at a version, as the patch that gives it. The error is
+// ErrNotFound for an unknown key or version and *flags.Invalid for a deletion's.
+func (db *DB) FlagContent(ctx context.Context, key string, version int64) (flags.Patch, error) {
+	past, err := flagLog(ctx, db.reader, key, version)
+	if err != nil {
+		return flags.Patch{}, fmt.Errorf("flag %q, version %d: %w", key, version, err)
+	}
+	return contentOf(past, key, version)
+}
+
+// contentOf reads a version's content out of the log up to it.
+func contentOf(past []flags.Entry, key string, version int64) (flags.Patch, error) {
+	if len(past) == 0 || past[0].Version != version {
+		return flags.Patch{}, fmt.Errorf("flag %q, version %d: %w", key, version, flags.ErrNotFound)
+	}
+	if past[0].Action == flags.Deleted {
+		return flags.Patch{}, &flags.Invalid{Errors: []flags.FieldError{{
+			Field: "version", Message: fmt.Sprintf("%d is the flag's deletion, which has no content", version)}}}
+	}
+	changes := make([]flags.Changes, len(past))
+	for i, e := range past {
+		changes[i] = e.Changes
+	}
+	content, err := flags.Content(changes)
+	if err != nil {
+		return flags.Patch{}, fmt.Errorf("flag %q, version %d: %w", key, version, err)
+	}
+	return content, nil
+}
+
 // flagLog returns what a flag's versions up to one changed, newest first; all of them for version 0.
-func (tx *tx) flagLog(key string, version int64) ([]flags.Entry, error) {
+func flagLog(ctx context.Context, q querier, key string, version int64) ([]flags.Entry, error) {
 	if version == 0 {
 		version = math.MaxInt64
 	}
-	return collect(tx.ctx, tx.sql, func(row scanner) (e flags.Entry, err error) {
+	return collect(ctx, q, func(row scanner) (e flags.Entry, err error) {
 		var changes []byte
 		if err := row.Scan(&e.Version, &e.Action, &changes); err != nil {
 			return e, err

@@ -2,7 +2,9 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -41,11 +43,14 @@ type HistoryFilter struct {
 	Flag   string // key
 	Tenant string // slug
 	Actor  string
-	Before int64 // entries older than this id; 0 is from the newest
-	Limit  int   // at most so many
+	Action flags.Action // has no index: see History
+	Before int64        // entries older than this id; 0 is from the newest
+	Limit  int          // at most so many
 }
 
-// History returns entries of the log, newest first.
+// History returns entries of the log, newest first. A thing and an actor each have an index that ends in
+// the id. An action has none: it is looked for among the entries that the others leave, newest first until
+// Limit are found, which costs no write its upkeep.
 func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, error) {
 	where, args := []string{"1"}, []any{}
 	and := func(condition string, values ...any) {
@@ -60,6 +65,9 @@ func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, erro
 	if f.Actor != "" {
 		and("actor = ?", f.Actor)
 	}
+	if f.Action != "" {
+		and("action = ?", f.Action)
+	}
 	if f.Before > 0 {
 		and("id < ?", f.Before)
 	}
@@ -69,6 +77,18 @@ func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, erro
 		return nil, fmt.Errorf("history: %w", err)
 	}
 	return entries, nil
+}
+
+// Entry returns one entry of the log; the error is ErrNotFound where there is none.
+func (db *DB) Entry(ctx context.Context, id int64) (flags.Entry, error) {
+	e, err := scanEntry(db.reader.QueryRowContext(ctx, "SELECT "+entryColumns+" FROM log WHERE id = ?", id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return e, fmt.Errorf("log entry %d: %w", id, flags.ErrNotFound)
+	}
+	if err != nil {
+		return e, fmt.Errorf("log entry %d: %w", id, err)
+	}
+	return e, nil
 }
 
 // EverFlag tells whether a flag with the key exists or ever did.

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync/atomic"
 )
 
 // Snapshot is everything that evaluation needs, at one revision. It never changes, so it is read
@@ -226,15 +225,3 @@ func fold[T any](list []*T, edits map[string]*T, nameOf func(*T) string) []*T {
 	}
 	return append(out, list...)
 }
-
-// Live holds the snapshot that is served now.
-type Live struct {
-	current atomic.Pointer[Snapshot]
-}
-
-// Current returns the snapshot served now, or nil before the first Publish. It takes no lock.
-func (l *Live) Current() *Snapshot { return l.current.Load() }
-
-// Publish makes s the current snapshot. It belongs after the commit and in commit order: nobody may see
-// a flag that can still roll back, and a revision never goes back.
-func (l *Live) Publish(s *Snapshot) { l.current.Store(s) }
