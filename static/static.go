@@ -3,55 +3,83 @@ package static
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"mime"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
-	"time"
 )
 
-//go:embed css icon.svg
+//go:embed css js vendor icon.svg
 var files embed.FS
 
 const prefix = "/static/"
 
+// bundles are the files that are sent as one, in this order. htmx's extension must register before htmx
+// starts, which separate deferred scripts do not promise.
+var bundles = map[string][]string{
+	"console.css": {"css/tokens.css", "css/console.css", "css/pages.css"},
+	"docs.css":    {"css/tokens.css", "css/docs.css"},
+	"console.js":  {"vendor/htmx.min.js", "vendor/hx-sse.min.js", "js/console.js"},
+	"icon.svg":    {"icon.svg"},
+}
+
 type file struct {
 	content     []byte
+	compressed  []byte // by gzip
 	contentType string
 }
 
-// urls maps a file's name to its address, byURL an address to what it serves.
-var urls, byURL = index(files)
+// urls maps a bundle's name to its address, byURL an address to what it serves.
+var urls, byURL = index()
 
-func index(files fs.FS) (map[string]string, map[string]file) {
+func index() (map[string]string, map[string]file) {
 	urls, byURL := map[string]string{}, map[string]file{}
-	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		content, err := fs.ReadFile(files, name)
-		if err != nil {
-			return err
+	for name, parts := range bundles {
+		var content []byte
+		for _, part := range parts {
+			text, err := fs.ReadFile(files, part)
+			if err != nil {
+				panic(err) // embedded files can always be read
+			}
+			content = append(append(content, bytes.TrimRight(text, "\n")...), '\n')
 		}
 		sum := sha256.Sum256(content)
 		ext := path.Ext(name)
 		url := prefix + strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:8]) + ext
 		urls[name] = url
-		byURL[url] = file{content, mime.TypeByExtension(ext)}
-		return nil
-	})
-	if err != nil {
-		panic(err) // embedded files can always be read
+		byURL[url] = file{content, compress(content), contentTypes[ext]}
 	}
 	return urls, byURL
 }
 
-// URL returns the address of a file, such as /static/css/docs.3f2a91c04b7de865.css for css/docs.css.
+var contentTypes = map[string]string{
+	".css": "text/css; charset=utf-8",
+	".js":  "text/javascript; charset=utf-8",
+	".svg": "image/svg+xml",
+}
+
+func compress(content []byte) []byte {
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err == nil {
+		_, err = w.Write(content)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		panic(err) // a buffer takes everything
+	}
+	return b.Bytes()
+}
+
+// URL returns the address of a file, such as /static/docs.3f2a91c04b7de865.css for docs.css.
 // It panics if there is no such file: only our own templates ask.
 func URL(name string) string {
 	url, ok := urls[name]
@@ -70,8 +98,18 @@ func Handler() http.Handler {
 			http.NotFound(w, r)
 			return
 		}
-		w.Header().Set("Content-Type", f.contentType)
-		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-		http.ServeContent(w, r, r.URL.Path, time.Time{}, bytes.NewReader(f.content))
+		h := w.Header()
+		h.Set("Content-Type", f.contentType)
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+		h.Set("Vary", "Accept-Encoding")
+		content := f.content
+		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			h.Set("Content-Encoding", "gzip")
+			content = f.compressed
+		}
+		h.Set("Content-Length", strconv.Itoa(len(content)))
+		if r.Method != http.MethodHead {
+			w.Write(content)
+		}
 	})
 }

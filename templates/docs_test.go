@@ -251,7 +251,7 @@ func TestParagraphs(t *testing.T) {
 
 type brokenView struct{}
 
-func (brokenView) page() string { return "docs" }
+func (brokenView) template() (page, name string) { return "docs", "layout" }
 
 func TestRenderWritesAllOrNothing(t *testing.T) {
 	var b bytes.Buffer

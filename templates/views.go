@@ -13,7 +13,7 @@ type Docs struct {
 	Problems []Problem
 }
 
-func (Docs) page() string { return "docs" }
+func (Docs) template() (page, name string) { return "docs", "layout" }
 
 // Text is one paragraph, or one phrase.
 type Text []Span

@@ -1,0 +1,253 @@
+package templates
+
+import "strconv"
+
+// TenantsPage is the registry, or the part of it that a filter lets through.
+type TenantsPage struct {
+	Chrome
+	List TenantList
+}
+
+func (TenantsPage) template() (page, name string) { return "tenants", "layout" }
+
+// TenantList is one page of tenants.
+type TenantList struct {
+	Filter        TenantFilter
+	Partner       string // name of the filter's partner, whose page this then is
+	Partners      []Choice
+	Plans         []PlanPill
+	Rows          []TenantRow
+	Env           string
+	Matches       int
+	Total         int
+	From, To      int // which of the matches the rows are
+	Newer, Older  string
+	WithoutFilter string
+}
+
+func (TenantList) template() (page, name string) { return "tenants", "tenant-list" }
+
+// Count says in words how many there are.
+func (l TenantList) Count() string { return counted(l.Matches, "tenant") }
+
+// TenantFilter is what the address says about the list of tenants.
+type TenantFilter struct {
+	Text, Plan, Partner string
+	Env                 string // as the address has it, "" for the usual one
+}
+
+// PlanPill is the list with one plan, or with any.
+type PlanPill struct {
+	Word    string
+	Link    string
+	N       int
+	Current bool
+}
+
+// PlanPills are the plans to choose from.
+type PlanPills struct{ Plans []PlanPill }
+
+func (PlanPills) template() (page, name string) { return "tenants", "plan-pills" }
+
+// TenantRow is one tenant in the list.
+type TenantRow struct {
+	Name, Slug, Plan, Partner string
+	Suspended                 bool
+	On, Flags                 int
+	Width                     string // of the bar, in per cent of the flags
+	Link                      string
+}
+
+// TenantPage is one tenant with every flag.
+type TenantPage struct {
+	Chrome
+	Name, Slug string
+	Suspended  bool
+	Facts      []TenantFact
+	List       TenantFlags
+	Saved      bool
+	Dialog     *TenantEdit // the form without JavaScript
+	AuditLink  string
+	EditLink   string
+}
+
+func (TenantPage) template() (page, name string) { return "tenant", "layout" }
+
+// TenantFact is one line of what is known of a tenant.
+type TenantFact struct {
+	Name, Value string
+	Link        string
+	Mono        bool
+	Time        *Time // instead of Value
+}
+
+// TenantFlags is the flags of one tenant in one environment.
+type TenantFlags struct {
+	Tenant  string // name
+	Env     string
+	Pills   []PlanPill // all, on, off
+	Show    string
+	Rows    []TenantFlag
+	Any     bool // there are flags at all
+	AllLink string
+}
+
+// TenantFlag is a flag as one tenant has it.
+type TenantFlag struct {
+	Key, Description string
+	State            State // on or off
+	Reason           string
+	Link             string
+}
+
+// TenantEdit is the form that changes a tenant.
+type TenantEdit struct {
+	Slug     string
+	Base     int64 // of the tenant that the form began from, in milliseconds
+	Name     string
+	Plans    []Choice
+	Partners []Choice
+	Statuses []Choice
+	Errors   map[string]string
+	Stale    string // who changed it meanwhile and what is live, in words
+	Page     bool   // shown without JavaScript
+	Back     string
+}
+
+func (TenantEdit) template() (page, name string) { return "tenant", "tenant-edit" }
+
+// AuditPage is the log, newest first.
+type AuditPage struct {
+	Chrome
+	Filter  AuditFilter
+	Actions []Choice
+	Entries []AuditRow
+	CSV     string
+	Most    int    // entries of a CSV
+	Older   string // address of the next page, or ""
+	Newest  string // address of the first page, where this is another
+	Fresh   bool   // nothing restricts the log
+}
+
+func (AuditPage) template() (page, name string) { return "audit", "layout" }
+
+// AuditFilter is what the address says about the log.
+type AuditFilter struct{ Flag, Tenant, Actor, Action string }
+
+// AuditRow is one entry of the log in its list.
+type AuditRow struct {
+	HistoryEntry
+	Self    string // the entry's own address
+	Restore int64  // the version to which the deleted flag can come back, or 0
+}
+
+// AuditEntryPage is one entry of the log, whole.
+type AuditEntryPage struct {
+	Chrome
+	Entry AuditRow
+	Heading,
+	Action string
+	Fields []AuditField
+	Reach  []AuditReach
+}
+
+func (AuditEntryPage) template() (page, name string) { return "audit_entry", "layout" }
+
+// AuditField is a changed field with its whole values.
+type AuditField struct {
+	Name, From, To string
+	Had, Has       bool // there was, there is a value
+}
+
+// AuditReach is who gained and who lost a flag in one environment, and where that was nobody.
+type AuditReach struct {
+	ReachChange
+	Nobody bool
+}
+
+// TokensPage is the API tokens.
+type TokensPage struct {
+	Chrome
+	Rows    []TokenRow
+	Active  int
+	Form    TokenForm
+	Secret  *TokenSecret // of the one that was made just now
+	Revoked string       // name of the one that was revoked just now
+	Ask     *RevokeToken // the question without JavaScript
+}
+
+func (TokensPage) template() (page, name string) { return "tokens", "layout" }
+
+// Count says in words how many there are.
+func (p TokensPage) Count() string { return counted(p.Active, "active token") }
+
+// TokenRow is one API token.
+type TokenRow struct {
+	ID, Name, Role, Env string
+	Status              string // Active, Expired, Revoked
+	CreatedBy           string
+	Created             Time
+	Used                *Time  // nil: never
+	Ends                *Time  // expires or was revoked; nil: never
+	EndsWord            string // before Ends
+	Revocable           bool
+}
+
+// TokenForm makes an API token.
+type TokenForm struct {
+	Open   bool
+	Name   string
+	Days   string
+	Roles  []Choice
+	Envs   []Choice
+	Errors map[string]string
+}
+
+// TokenSecret is shown once.
+type TokenSecret struct{ Name, Secret string }
+
+// RevokeToken asks before an API token ends for ever.
+type RevokeToken struct {
+	ID, Name, Role string
+	Used           *Time
+	Page           bool // shown without JavaScript
+}
+
+func (RevokeToken) template() (page, name string) { return "tokens", "revoke" }
+
+// StatusPage says how the appliance is.
+type StatusPage struct {
+	Chrome
+	Groups []StatusGroup
+	Text   string // all of it, to be copied
+}
+
+func (StatusPage) template() (page, name string) { return "status", "layout" }
+
+// StatusGroup is some facts under a heading.
+type StatusGroup struct {
+	Name  string
+	Facts []StatusFact
+}
+
+// StatusFact is one fact; Note says more where it is needed.
+type StatusFact struct{ Name, Value, Note string }
+
+// SettingsPage is how a person likes the console.
+type SettingsPage struct {
+	Chrome
+	Themes    []Choice
+	Densities []Choice
+	Choices   []Choice // environments
+	Saved     bool
+}
+
+func (SettingsPage) template() (page, name string) { return "settings", "layout" }
+
+// counted is a number with its noun.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return number(strconv.Itoa(n)) + " " + noun + "s"
+}
