@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/db/dbtest"
 	"github.com/dezky/platform-api/flags"
@@ -32,7 +31,7 @@ func startBench(b *testing.B, d flags.Document) bench {
 	if s.token, _, err = database.CreateToken(b.Context(), db.By{Actor: "ops@dezky.example"}, db.NewToken{Name: "bench", Role: "read"}); err != nil {
 		b.Fatal(err)
 	}
-	err = s.Start(Appliance{DB: database, Tokens: auth.NewTokens(database, time.Now, discard), Environment: "production", PublicURL: "http://127.0.0.1:3001"})
+	err = s.Start(appliance(b, database, time.Now, discard, "http://127.0.0.1:3001"))
 	if err != nil {
 		b.Fatal(err)
 	}

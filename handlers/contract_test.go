@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
@@ -165,7 +166,7 @@ func TestContract(t *testing.T) {
 	broken := start(t)
 	broken.db.Close()
 	misprinted := listen(t, []byte("openapi: ["))
-	if err := misprinted.Start(Appliance{DB: s.db, PublicURL: misprinted.url}); err != nil {
+	if err := misprinted.Start(appliance(t, s.db, time.Now, discard, misprinted.url)); err != nil {
 		t.Fatal(err)
 	}
 

@@ -80,7 +80,7 @@ func TestQuestionsRefused(t *testing.T) {
 	for _, line := range []string{"POST /flags/evaluate", "POST /flags/explain"} {
 		for _, tt := range tests {
 			got := s.want(t, tt.status, line, tt.body)
-			if bad := fields(t, got); !slices.Equal(bad, tt.fields) {
+			if bad := errorFields(t, got); !slices.Equal(bad, tt.fields) {
 				t.Errorf("%s %s: bad fields %v, want %v", line, tt.body, bad, tt.fields)
 			}
 			if detail := decode[problem](t, got).Detail; tt.detail != "" && detail != tt.detail {
@@ -327,7 +327,7 @@ func TestImpactRefused(t *testing.T) {
 		`{"environment":"moon","pct":-1,"scope":{"plans":["gold",""],"tenantSlugs":["nobody"]}}`: {
 			"environment", "pct", "scope.plans[0]", "scope.plans[1]", "scope.tenantSlugs[0]"},
 	} {
-		if got := fields(t, s.want(t, http.StatusUnprocessableEntity, "POST /flags/search/impact", body)); !slices.Equal(got, want) {
+		if got := errorFields(t, s.want(t, http.StatusUnprocessableEntity, "POST /flags/search/impact", body)); !slices.Equal(got, want) {
 			t.Errorf("%s: bad fields %v, want %v", body, got, want)
 		}
 	}

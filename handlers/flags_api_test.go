@@ -130,7 +130,7 @@ func TestFlagValues(t *testing.T) {
 		}
 		bad := []string(nil)
 		if got.status == 422 {
-			bad = fields(t, got)
+			bad = errorFields(t, got)
 		}
 		slices.Sort(bad)
 		slices.Sort(tt.want)
@@ -165,7 +165,7 @@ func TestAxisLimit(t *testing.T) {
 	body := func(slugs []string) string {
 		return `{"key":"crowd","scope":{"tenantSlugs":` + show(slugs) + `}}`
 	}
-	if got := fields(t, s.want(t, 422, "POST /flags", body(slugs))); !slices.Equal(got, []string{"scope.tenantSlugs"}) {
+	if got := errorFields(t, s.want(t, 422, "POST /flags", body(slugs))); !slices.Equal(got, []string{"scope.tenantSlugs"}) {
 		t.Errorf("10,001 values: bad fields %v, want scope.tenantSlugs", got)
 	}
 	twice := slices.Concat(slugs[:flags.MaxAxis], slugs[:flags.MaxAxis])
@@ -269,7 +269,7 @@ func TestListFlags(t *testing.T) {
 			t.Errorf("GET /flags%s: %v, want %v, without Link and history", tt.query, keys, tt.want)
 		}
 	}
-	if got := fields(t, s.want(t, 422, "GET /flags?state=Off", "")); !slices.Equal(got, []string{"state"}) {
+	if got := errorFields(t, s.want(t, 422, "GET /flags?state=Off", "")); !slices.Equal(got, []string{"state"}) {
 		t.Errorf("a bad state: bad fields %v, want state", got)
 	}
 }
@@ -335,7 +335,7 @@ func TestRestore(t *testing.T) {
 
 	// It brings back a deleted flag, also its present version's content; a deletion has none.
 	s.want(t, 204, "DELETE /flags/search", "")
-	if got := fields(t, s.want(t, 422, "POST /flags/search/restore", `{"version":6}`)); !slices.Equal(got, []string{"version"}) {
+	if got := errorFields(t, s.want(t, 422, "POST /flags/search/restore", `{"version":6}`)); !slices.Equal(got, []string{"version"}) {
 		t.Errorf("a deletion's version: bad fields %v, want version", got)
 	}
 	if f := restore(`{"version":5}`); !f.SameContent(&two) || f.Version != 7 || !f.CreatedAt.Equal(created) {
@@ -358,7 +358,7 @@ func TestRestore(t *testing.T) {
 	s.want(t, 204, "DELETE /tenants/umbrella", "")
 	s.want(t, 200, "PATCH /tenants/initech", `{"partnerSlug":null}`)
 	s.want(t, 204, "DELETE /partners/fjordit", "")
-	if got := fields(t, s.want(t, 422, "POST /flags/search/restore", `{"version":2}`)); !slices.Equal(got, []string{"scope.tenantSlugs[0]", "scope.partnerSlugs[0]"}) {
+	if got := errorFields(t, s.want(t, 422, "POST /flags/search/restore", `{"version":2}`)); !slices.Equal(got, []string{"scope.tenantSlugs[0]", "scope.partnerSlugs[0]"}) {
 		t.Errorf("gone since: bad fields %v, want the tenant and the partner", got)
 	}
 	s.want(t, 200, "POST /flags/search/restore", `{"version":3}`)
@@ -421,12 +421,12 @@ func TestHistoryPages(t *testing.T) {
 	for _, query := range []string{"limit=0", "limit=201", "limit=-1", "limit=x", "limit=1.0", "before=0", "before=-3", "before=x", "before=1e3"} {
 		name, _, _ := strings.Cut(query, "=")
 		for _, path := range []string{"/history", "/flags/busy/history"} {
-			if got := fields(t, s.want(t, 422, "GET "+path+"?"+query, "")); !slices.Equal(got, []string{name}) {
+			if got := errorFields(t, s.want(t, 422, "GET "+path+"?"+query, "")); !slices.Equal(got, []string{name}) {
 				t.Errorf("GET %s?%s: bad fields %v, want %s", path, query, got, name)
 			}
 		}
 	}
-	if got := fields(t, s.want(t, 422, "GET /history?limit=0&before=x", "")); !slices.Equal(got, []string{"limit", "before"}) {
+	if got := errorFields(t, s.want(t, 422, "GET /history?limit=0&before=x", "")); !slices.Equal(got, []string{"limit", "before"}) {
 		t.Errorf("two bad parameters: bad fields %v, want both", got)
 	}
 

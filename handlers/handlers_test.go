@@ -72,11 +72,22 @@ func open(t testing.TB, dir string) *running {
 	s := listen(t, readSpec())
 	now := func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 	s.dir, s.db = dir, dbtest.OpenAt(t, dir, now)
-	err := s.Start(Appliance{DB: s.db, Tokens: auth.NewTokens(s.db, now, s.opts.Log), Environment: "production", PublicURL: s.url})
+	err := s.Start(appliance(t, s.db, now, s.opts.Log, s.url))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// appliance is what a test's server runs on.
+func appliance(t testing.TB, d *db.DB, now func() time.Time, log *slog.Logger, address string) Appliance {
+	t.Helper()
+	sessions, err := auth.NewSessions(auth.SessionOptions{DB: d, Keys: [][]byte{make([]byte, auth.SessionKeySize)}, Now: now, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Appliance{DB: d, Tokens: auth.NewTokens(d, now, log), Environment: "production", PublicURL: address,
+		Sessions: sessions, Links: auth.NewLinks(now), AnnounceLink: func(string) {}, ConfirmGain: 10, Now: now}
 }
 
 // listen serves on a free port; Start has yet to come.
@@ -244,8 +255,8 @@ func decode[T any](t testing.TB, a *answer) T {
 	return out
 }
 
-// fields lists the bad fields that a 422 names.
-func fields(t testing.TB, a *answer) []string {
+// errorFields lists the bad fields that a 422 names.
+func errorFields(t testing.TB, a *answer) []string {
 	t.Helper()
 	var out []string
 	for _, e := range decode[problem](t, a).Errors {

@@ -103,7 +103,7 @@ func TestTenants(t *testing.T) {
 				t.Errorf("%s %s: the tenant is not what the answer says", tt.line, tt.body)
 			}
 		case 422:
-			bad, want := fields(t, got), strings.Fields(tt.want)
+			bad, want := errorFields(t, got), strings.Fields(tt.want)
 			slices.Sort(bad)
 			slices.Sort(want)
 			if !slices.Equal(bad, want) {
@@ -210,8 +210,8 @@ func TestPartners(t *testing.T) {
 		switch {
 		case tt.status < 300 && strings.TrimSuffix(got.body, "\n") != tt.want:
 			t.Errorf("%s %s: %s, want %s", tt.line, tt.body, got.body, tt.want)
-		case tt.status == 422 && strings.Join(fields(t, got), " ") != tt.want && strings.Join(fields(t, got), " ") != "name slug":
-			t.Errorf("%s %s: bad fields %v, want %s", tt.line, tt.body, fields(t, got), tt.want)
+		case tt.status == 422 && strings.Join(errorFields(t, got), " ") != tt.want && strings.Join(errorFields(t, got), " ") != "name slug":
+			t.Errorf("%s %s: bad fields %v, want %s", tt.line, tt.body, errorFields(t, got), tt.want)
 		}
 		if location := got.header.Get("Location"); (location == "/partners/mailbyen") != (tt.status == 201) {
 			t.Errorf("%s %s: Location %q", tt.line, tt.body, location)
@@ -276,7 +276,7 @@ func TestRegistryPages(t *testing.T) {
 	}
 	for _, query := range []string{"limit=0", "limit=1001", "limit=-1", "limit=all", "plan=gold", "plan=Business"} {
 		name, _, _ := strings.Cut(query, "=")
-		if got := fields(t, s.want(t, 422, "GET /tenants?"+query, "")); !slices.Equal(got, []string{name}) {
+		if got := errorFields(t, s.want(t, 422, "GET /tenants?"+query, "")); !slices.Equal(got, []string{name}) {
 			t.Errorf("GET /tenants?%s: bad fields %v, want %s", query, got, name)
 		}
 	}

@@ -7,9 +7,11 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/db"
+	"github.com/dezky/platform-api/flags"
 	"github.com/dezky/platform-api/templates"
 )
 
@@ -27,7 +29,18 @@ type app struct {
 	tokens      *auth.Tokens
 	environment string
 	csrf        *http.CrossOriginProtection
-	docs        func() (templates.Docs, error)
+
+	sessions     *auth.Sessions
+	links        *auth.Links // nil: nobody signs in by link here
+	announceLink func(secret string)
+	confirmGain  int
+	now          func() time.Time
+	started      time.Time
+	secure       bool // browsers reach the server by https
+	reach        *flags.Reach
+	quit         <-chan struct{}
+
+	docs func() (templates.Docs, error)
 }
 
 // call is one authorized request to an API route.
@@ -88,6 +101,59 @@ func (a *app) openRoutes() []route {
 	}
 }
 
+// consolePages are for people who are signed in, and answer HTML only.
+func (a *app) consolePages() []screen {
+	return []screen{
+		{"GET", "/operator", auth.Read, a.front},
+		{"GET", "/operator/{$}", auth.Read, a.front},
+		{"GET", "/operator/flags", auth.Read, a.listFlagsPage},
+		{"POST", "/operator/flags", auth.Operator, a.makeFlag},
+		{"GET", "/operator/new-flag", auth.Operator, a.newFlag},
+		{"GET", "/operator/flags/{key}", auth.Read, a.openFlag},
+		{"POST", "/operator/flags/{key}", auth.Operator, a.saveFlag},
+		{"POST", "/operator/flags/{key}/impact", auth.Operator, a.draftImpact},
+		{"POST", "/operator/flags/{key}/preview", auth.Operator, a.previewFlag},
+		{"POST", "/operator/flags/{key}/kill", auth.Operator, a.killFlag},
+		{"POST", "/operator/flags/{key}/undo", auth.Operator, a.undoChange},
+		{"POST", "/operator/flags/{key}/ontop", auth.Operator, a.ontop},
+		{"POST", "/operator/flags/{key}/theirs", auth.Operator, a.theirs},
+		{"POST", "/operator/flags/{key}/conflict", auth.Operator, a.conflictCard},
+		{"GET", "/operator/flags/{key}/delete", auth.Operator, a.askDelete},
+		{"POST", "/operator/flags/{key}/delete", auth.Operator, a.removeFlag},
+		{"POST", "/operator/flags/{key}/restore", auth.Operator, a.bringBack},
+		{"GET", "/operator/flags/{key}/explain", auth.Read, a.explainFlag},
+		{"POST", "/operator/flags/{key}/explain", auth.Read, a.explainFlag},
+		{"GET", "/operator/tenants", auth.Read, a.tenantsPage},
+		{"GET", "/operator/tenants/{slug}", auth.Read, a.tenantPage},
+		{"POST", "/operator/tenants/{slug}", auth.Operator, a.saveTenant},
+		{"GET", "/operator/tenants/{slug}/edit", auth.Operator, a.editTenant},
+		{"GET", "/operator/audit", auth.Read, a.auditPage},
+		{"GET", "/operator/audit.csv", auth.Read, a.auditCSV},
+		{"GET", "/operator/audit/{id}", auth.Read, a.auditEntry},
+		{"GET", "/operator/tokens", auth.Operator, a.tokensPage},
+		{"POST", "/operator/tokens", auth.Operator, a.makeToken},
+		{"GET", "/operator/tokens/{id}/revoke", auth.Operator, a.askRevoke},
+		{"POST", "/operator/tokens/{id}/revoke", auth.Operator, a.revokeToken},
+		{"GET", "/operator/status", auth.Read, a.statusPage},
+		{"GET", "/operator/settings", auth.Read, a.settingsPage},
+		{"POST", "/operator/settings", auth.Read, a.saveSettings},
+		{"GET", "/operator/palette", auth.Read, a.palette},
+		{"GET", "/operator/suggest", auth.Read, a.suggest},
+		{"GET", "/operator/events", auth.Read, a.events},
+	}
+}
+
+// entrances need no session.
+func (a *app) entrances() []screen {
+	return []screen{
+		{"GET", "/login", auth.Nobody, a.signIn},
+		{"POST", "/login", auth.Nobody, a.printLink},
+		{"GET", "/login/link", auth.Nobody, a.link},
+		{"POST", "/login/link", auth.Nobody, a.redeemLink},
+		{"POST", "/logout", auth.Nobody, a.signOut},
+	}
+}
+
 // open runs a route that needs no credential.
 func (a *app) open(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -99,8 +165,9 @@ func (a *app) open(rt route) http.Handler {
 	})
 }
 
-// guard runs a route for a principal who may use it, with its body read. Only Authorization and
-// X-API-Key count. Behind a browser path (/api), a change from another origin is refused.
+// guard runs a route for a principal who may use it, with its body read. Only Authorization and X-API-Key
+// count. Behind a browser path (/api), the session cookie counts too, and a change from another origin is
+// refused.
 func (a *app) guard(rt route, browser bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := w.(*recorder)
@@ -110,6 +177,9 @@ func (a *app) guard(rt route, browser bool) http.Handler {
 				return &refusal{http.StatusForbidden, "forbidden", "a change from another origin is refused"}
 			}
 			p, err := a.tokens.Bearer(r)
+			if browser && errors.Is(err, auth.ErrNoCredentials) {
+				p, err = a.bySession(r)
+			}
 			if err != nil {
 				return err
 			}
@@ -129,6 +199,18 @@ func (a *app) guard(rt route, browser bool) http.Handler {
 			a.server.fail(rec, r, err)
 		}
 	})
+}
+
+// bySession is the principal of the session cookie, which counts only where no credential is given.
+func (a *app) bySession(r *http.Request) (*auth.Principal, error) {
+	if err := a.browser(r); err != nil {
+		return nil, err
+	}
+	p, err := a.sessions.Principal(r)
+	if err == nil && p == nil {
+		err = auth.ErrNoCredentials
+	}
+	return p, err
 }
 
 func forbidden(p *auth.Principal, need auth.Role) error {

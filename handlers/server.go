@@ -11,12 +11,14 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/db"
+	"github.com/dezky/platform-api/flags"
 	"github.com/dezky/platform-api/static"
 	"github.com/dezky/platform-api/templates"
 )
@@ -28,6 +30,7 @@ const Service = "dezky-platform-api"
 type Options struct {
 	Log     *slog.Logger
 	Version string // of the program, as /health tells it
+	Commit  string // that the program was built from
 	Spec    []byte // the OpenAPI document, in YAML
 }
 
@@ -37,6 +40,12 @@ type Appliance struct {
 	Tokens      *auth.Tokens
 	Environment string // the default environment: what is assumed where none is named
 	PublicURL   string // scheme and host by which browsers reach the server
+
+	Sessions     *auth.Sessions
+	Links        *auth.Links         // one-time sign-in links; nil where there are none
+	AnnounceLink func(secret string) // prints a link for whoever sees the server's output
+	ConfirmGain  int                 // a console change by which more tenants gain is asked about
+	Now          func() time.Time    // the clock
 }
 
 // Server answers HTTP. Until Start it knows only /health, and says 503 to all else.
@@ -45,11 +54,13 @@ type Server struct {
 	ids    requestIDs
 	state  atomic.Pointer[string] // why the server is not ready; nil when it is
 	routes atomic.Pointer[http.ServeMux]
+	app    atomic.Pointer[app] // nil until Start
+	quit   chan struct{}       // closed when streams are to end
 }
 
 // New returns a server that is still starting.
 func New(o Options) *Server {
-	s := &Server{opts: o, ids: requestIDs{prefix: rand.Text()[:8]}}
+	s := &Server{opts: o, ids: requestIDs{prefix: rand.Text()[:8]}, quit: make(chan struct{})}
 	s.NotReady("starting")
 	mux := http.NewServeMux()
 	mux.Handle("GET /health", http.HandlerFunc(s.health))
@@ -72,6 +83,9 @@ func (s *Server) starting(w http.ResponseWriter, r *http.Request) {
 // NotReady makes /ready answer 503 with the reason; everything else goes on as before.
 func (s *Server) NotReady(reason string) { s.state.Store(&reason) }
 
+// EndStreams ends the event streams, which else would keep a shutdown waiting. It is called once.
+func (s *Server) EndStreams() { close(s.quit) }
+
 // Start makes the server answer everything.
 func (s *Server) Start(a Appliance) error {
 	csrf := http.NewCrossOriginProtection()
@@ -79,6 +93,8 @@ func (s *Server) Start(a Appliance) error {
 		return fmt.Errorf("public URL: %w", err)
 	}
 	app := &app{server: s, db: a.DB, tokens: a.Tokens, environment: a.Environment, csrf: csrf,
+		sessions: a.Sessions, links: a.Links, announceLink: a.AnnounceLink, confirmGain: a.ConfirmGain,
+		now: a.Now, started: a.Now(), secure: strings.HasPrefix(a.PublicURL, "https:"), quit: s.quit, reach: &flags.Reach{},
 		// The document is read when someone first asks for the page: a start need not wait for it.
 		docs: sync.OnceValues(func() (templates.Docs, error) { return templates.NewDocs(s.opts.Spec) })}
 	mux := http.NewServeMux()
@@ -89,7 +105,15 @@ func (s *Server) Start(a Appliance) error {
 	for _, r := range app.openRoutes() {
 		mux.Handle(r.pattern(""), app.open(r))
 	}
+	for _, p := range app.consolePages() {
+		mux.Handle(p.pattern(), zipped(app.console(p)))
+	}
+	for _, p := range app.entrances() {
+		mux.Handle(p.pattern(), zipped(app.entrance(p)))
+	}
 	mux.Handle("GET /static/", static.Handler())
+	go app.reach.All(a.DB.Current()) // so that the first list need not wait for the counts
+	s.app.Store(app)
 	s.routes.Store(mux)
 	s.state.Store(nil)
 	return nil
@@ -123,14 +147,20 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// unrouted turns the router's own 404 and 405 into problems; a 405 keeps its Allow header.
+// unrouted turns the router's own 404 and 405 into problems, or into pages of the console; a 405 keeps its
+// Allow header.
 func (s *Server) unrouted(rec *recorder, r *http.Request) {
+	err := &refusal{http.StatusNotFound, "not-found", "there is nothing at this path"}
 	if rec.unrouted == http.StatusMethodNotAllowed {
-		s.fail(rec, r, &refusal{http.StatusMethodNotAllowed, "method-not-allowed",
-			fmt.Sprintf("%s is not allowed here; allowed are %s", r.Method, rec.Header().Get("Allow"))})
+		err = &refusal{http.StatusMethodNotAllowed, "method-not-allowed",
+			fmt.Sprintf("%s is not allowed here; allowed are %s", r.Method, rec.Header().Get("Allow"))}
+	}
+	if a := s.app.Load(); a != nil && strings.HasPrefix(r.URL.Path+"/", "/operator/") {
+		lost := screen{need: auth.Read, handle: func(http.ResponseWriter, *http.Request, visit) error { return err }}
+		zipped(a.console(lost)).ServeHTTP(rec, r)
 		return
 	}
-	s.fail(rec, r, &refusal{http.StatusNotFound, "not-found", "there is nothing at this path"})
+	s.fail(rec, r, err)
 }
 
 func (s *Server) logRequest(rec *recorder, r *http.Request, took time.Duration) {

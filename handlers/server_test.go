@@ -12,8 +12,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
-	"github.com/dezky/platform-api/auth"
+	"github.com/dezky/platform-api/db/dbtest"
 )
 
 // logged is one line of the log.
@@ -108,8 +109,8 @@ func TestRouter(t *testing.T) {
 		{"GET /flags/../tenants?limit=1", "", 307, "", "/tenants?limit=1"},
 		{"GET //evil.example", "", 307, "", "/evil.example"}, // not another host
 		{"POST //flags", `{"key":"a"}`, 307, "", "/flags"},   // with the same method and body
-		{"GET /", "", 303, "", "/docs"},
-		{"HEAD /", "", 303, "", "/docs"},
+		{"GET /", "", 303, "", "/operator/flags"},
+		{"HEAD /", "", 303, "", "/operator/flags"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {
@@ -352,7 +353,7 @@ func TestStarting(t *testing.T) {
 
 	other := start(t)
 	s.tokens = other.tokens
-	if err := s.Start(Appliance{DB: other.db, Tokens: auth.NewTokens(other.db, nil, nil), PublicURL: "not a URL"}); err == nil {
+	if err := s.Start(appliance(t, other.db, time.Now, discard, "not a URL")); err == nil {
 		t.Error("Start takes a public URL that is none")
 	}
 	refused("GET /ready", "", "opening the database")
@@ -378,6 +379,7 @@ func TestStopping(t *testing.T) {
 // TestStartWhileServing starts a server under fire: no request is ever answered 404 or with a fault.
 func TestStartWhileServing(t *testing.T) {
 	t.Parallel()
+	d := dbtest.Open(t)
 	for range 20 {
 		s := New(Options{Log: discard, Version: "x", Spec: readSpec()})
 		var asked sync.WaitGroup
@@ -395,7 +397,7 @@ func TestStartWhileServing(t *testing.T) {
 			})
 		}
 		close(ready)
-		if err := s.Start(Appliance{PublicURL: "http://127.0.0.1:3001"}); err != nil {
+		if err := s.Start(appliance(t, d, time.Now, discard, "http://127.0.0.1:3001")); err != nil {
 			t.Fatal(err)
 		}
 		asked.Wait()

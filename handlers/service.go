@@ -38,9 +38,15 @@ func (a *app) ready(w http.ResponseWriter, r *http.Request, _ call) error {
 	}{"ready", "off", "off"})
 }
 
-// root leads a person to what there is to read.
+// root leads a person to the console.
 func (a *app) root(w http.ResponseWriter, r *http.Request, _ call) error {
-	http.Redirect(w, r, "/docs", http.StatusSeeOther)
+	http.Redirect(w, r, "/operator/flags", http.StatusSeeOther)
+	return nil
+}
+
+// front leads from the console's bare address to its first page.
+func (a *app) front(w http.ResponseWriter, r *http.Request, _ visit) error {
+	http.Redirect(w, r, "/operator/flags", http.StatusSeeOther)
 	return nil
 }
 

@@ -64,8 +64,8 @@ func TestService(t *testing.T) {
 			}
 		})
 	}
-	if got := s.want(t, 303, "GET /", "", nobody).header.Get("Location"); got != "/docs" {
-		t.Errorf("/ leads to %q, want /docs", got)
+	if got := s.want(t, 303, "GET /", "", nobody).header.Get("Location"); got != "/operator/flags" {
+		t.Errorf("/ leads to %q, want /operator/flags", got)
 	}
 }
 

@@ -1,0 +1,142 @@
+package handlers
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dezky/platform-api/templates"
+)
+
+// statusPage says how the appliance is.
+func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error {
+	about, err := a.db.About(r.Context())
+	if err != nil {
+		return err
+	}
+	tokens, err := a.db.Tokens(r.Context())
+	if err != nil {
+		return err
+	}
+	now, usable := a.now(), 0
+	for _, t := range tokens {
+		if t.Usable(now) {
+			usable++
+		}
+	}
+	s := v.snapshot
+	signIn := templates.StatusFact{Name: "Sign-in", Value: "one-time link", Note: "for operator@localhost, on loopback addresses alone"}
+	if a.links == nil {
+		signIn = templates.StatusFact{Name: "Sign-in", Value: "none", Note: "no identity provider, and not a loopback address"}
+	}
+	replication := templates.StatusFact{Name: "Replication", Value: "not configured", Note: "changes exist on this machine only"}
+	fact := func(name, value string) templates.StatusFact { return templates.StatusFact{Name: name, Value: value} }
+	count := func(name string, n int) templates.StatusFact { return fact(name, strconv.Itoa(n)) }
+	page := templates.StatusPage{Chrome: a.chrome(v, "status", "Status"), Groups: []templates.StatusGroup{
+		{Name: "Program", Facts: []templates.StatusFact{
+			fact("Version", a.server.opts.Version), fact("Commit", a.server.opts.Commit), fact("Go", strings.TrimPrefix(runtime.Version(), "go")),
+			{Name: "Up for", Value: lasting(now.Sub(a.started)), Note: "since " + a.started.UTC().Format("2 Jan 2006 15:04") + " UTC"}}},
+		{Name: "Data", Facts: []templates.StatusFact{
+			replication, fact("Revision", strconv.FormatInt(s.Revision(), 10)), fact("Epoch", s.Epoch()),
+			{Name: "Database", Value: size(about.Bytes), Note: "and " + size(about.WAL) + " in its write-ahead log"},
+			fact("Schema", strconv.FormatInt(about.Schema, 10)), fact("SQLite", about.SQLite)}},
+		{Name: "Registry", Facts: []templates.StatusFact{
+			count("Flags", len(s.Flags())), count("Tenants", len(s.Tenants())), count("Partners", len(s.Partners())), fact("Log entries", strconv.FormatInt(about.Entries, 10)),
+			{Name: "Environments", Value: strings.Join(s.Environments(), ", "), Note: "the default is " + a.environment}}},
+		{Name: "Access", Facts: []templates.StatusFact{signIn, count("Active API tokens", usable), count("Event streams now", a.db.Live().Subscribers())}},
+	}}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s, %s\n", Service, now.UTC().Format(time.RFC3339))
+	for _, g := range page.Groups {
+		for _, f := range g.Facts {
+			fmt.Fprintf(&text, "%s: %s", f.Name, f.Value)
+			if f.Note != "" {
+				fmt.Fprintf(&text, " (%s)", f.Note)
+			}
+			text.WriteByte('\n')
+		}
+	}
+	page.Text = text.String()
+	return a.html(w, http.StatusOK, page)
+}
+
+// lasting is a duration as people read it: its two largest units.
+func lasting(d time.Duration) string {
+	days, hours, minutes := int(d/(24*time.Hour)), int(d/time.Hour)%24, int(d/time.Minute)%60
+	switch {
+	case days > 0:
+		return fmt.Sprintf("%d d %d h", days, hours)
+	case hours > 0:
+		return fmt.Sprintf("%d h %d min", hours, minutes)
+	case minutes > 0:
+		return fmt.Sprintf("%d min", minutes)
+	}
+	return fmt.Sprintf("%d s", int(d/time.Second))
+}
+
+// size is a number of bytes as people read it.
+func size(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	case n >= 1<<10:
+		return fmt.Sprintf("%d KiB", (n+1<<9)>>10)
+	}
+	return plural(int(n), "byte")
+}
+
+// preferencesLast is how long a browser keeps a person's preferences.
+const preferencesLast = 365 * 24 * time.Hour
+
+// settingsPage is how a person likes the console.
+func (a *app) settingsPage(w http.ResponseWriter, r *http.Request, v visit) error {
+	page := templates.SettingsPage{Chrome: a.chrome(v, "settings", "Settings"), Saved: r.URL.Query().Get("saved") != ""}
+	choice := func(value, label, now string) templates.Choice {
+		return templates.Choice{Value: value, Label: label, Checked: value == now}
+	}
+	page.Themes = []templates.Choice{choice("", "As the system", v.prefs.Theme), choice("light", "Light", v.prefs.Theme), choice("dark", "Dark", v.prefs.Theme)}
+	page.Densities = []templates.Choice{choice("", "Comfortable", v.prefs.Density), choice("compact", "Compact", v.prefs.Density)}
+	env := v.prefs.Env
+	if !v.snapshot.HasEnvironment(env) {
+		env = ""
+	}
+	page.Choices = []templates.Choice{choice("", "The server’s default ("+a.environment+")", env)}
+	for _, name := range v.snapshot.Environments() {
+		page.Choices = append(page.Choices, choice(name, name, env))
+	}
+	return a.html(w, http.StatusOK, page)
+}
+
+// saveSettings keeps them in a cookie, which only the server reads. What is as usual is not kept.
+func (a *app) saveSettings(w http.ResponseWriter, r *http.Request, v visit) error {
+	if err := r.ParseForm(); err != nil {
+		return fmt.Errorf("form: %w", err)
+	}
+	q := url.Values{}
+	if theme := r.PostFormValue("theme"); theme == "light" || theme == "dark" {
+		q.Set("theme", theme)
+	}
+	if r.PostFormValue("density") == "compact" {
+		q.Set("density", "compact")
+	}
+	if env := r.PostFormValue("env"); v.snapshot.HasEnvironment(env) {
+		q.Set("env", env)
+	}
+	if r.PostFormValue("keys") == "" {
+		q.Set("keys", "off")
+	}
+	cookie := &http.Cookie{Name: preferencesCookie, Value: q.Encode(), Path: "/", MaxAge: int(preferencesLast / time.Second),
+		HttpOnly: true, Secure: a.secure, SameSite: http.SameSiteLaxMode}
+	if len(q) == 0 {
+		cookie.MaxAge = -1
+	}
+	http.SetCookie(w, cookie)
+	http.Redirect(w, r, "/operator/settings?saved=1", http.StatusSeeOther)
+	return nil
+}

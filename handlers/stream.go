@@ -1,0 +1,171 @@
+package handlers
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dezky/platform-api/flags"
+	"github.com/dezky/platform-api/templates"
+)
+
+// pingEvery is how often a quiet stream says that it lives.
+const pingEvery = 15 * time.Second
+
+// eventID names a snapshot in a stream: its epoch and revision.
+func eventID(s *flags.Snapshot) string {
+	return s.Epoch() + "-" + strconv.FormatInt(s.Revision(), 10)
+}
+
+// revisionOf reads an event id; it is not ok for one of another epoch.
+func revisionOf(s *flags.Snapshot, id string) (int64, bool) {
+	epoch, text, found := strings.Cut(id, "-")
+	if !found || epoch != s.Epoch() {
+		return 0, false
+	}
+	revision, err := strconv.ParseInt(text, 10, 64)
+	return revision, err == nil
+}
+
+// events is the console's own stream: for each change the rows that differ, for every list that shows
+// them, and an event that names the flag, for an open panel. A slow reader misses states, never the latest.
+func (a *app) events(w http.ResponseWriter, r *http.Request, v visit) error {
+	w.(*recorder).quiet = true
+	control := http.NewResponseController(w)
+	if err := control.SetWriteDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	wake, end := a.db.Live().Subscribe()
+	defer end()
+	last := r.Header.Get("Last-Event-ID")
+	if last == "" {
+		last = r.URL.Query().Get("since")
+	}
+	at, known := revisionOf(v.snapshot, last)
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // a proxy must not hold events back
+	w.WriteHeader(http.StatusOK)
+
+	send := func(text string) error {
+		if err := control.SetWriteDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			return err
+		}
+		if _, err := w.Write([]byte(text)); err != nil {
+			return err
+		}
+		return control.Flush()
+	}
+	if !known && last != "" {
+		at = v.snapshot.Revision()
+		if err := send("event: resync\ndata: {}\nid: " + eventID(v.snapshot) + "\n\n"); err != nil {
+			return nil // the reader has gone
+		}
+	} else if !known {
+		at = v.snapshot.Revision()
+	}
+	if err := send("event: ping\ndata: {}\n\n"); err != nil {
+		return nil
+	}
+	ping := time.NewTicker(pingEvery)
+	defer ping.Stop()
+	for {
+		s, events, ok := a.db.Live().Since(at)
+		text := ""
+		switch {
+		case !ok:
+			text = "event: resync\ndata: {}\nid: " + eventID(s) + "\n\n"
+		case len(events) > 0:
+			var err error
+			if text, err = a.changes(s, v, events); err != nil {
+				return err
+			}
+		}
+		at = s.Revision()
+		if text != "" {
+			if err := send(text); err != nil {
+				return nil
+			}
+		}
+		select {
+		case <-wake:
+		case <-ping.C:
+			if p, err := a.sessions.Principal(r); err == nil && p == nil { // it has ended: the reader learns it as it asks again
+				return nil
+			}
+			if err := send("event: ping\ndata: {}\n\n"); err != nil {
+				return nil
+			}
+		case <-r.Context().Done():
+			return nil
+		case <-a.quit:
+			return nil
+		}
+	}
+}
+
+// manyChanged is from how many changed flags on a list is better asked anew.
+const manyChanged = 100
+
+// changes writes the events up to a snapshot as one message of rows and one event for each flag.
+func (a *app) changes(s *flags.Snapshot, v visit, events []flags.Event) (string, error) {
+	actors := map[string]flags.Event{}
+	registry := false
+	for _, e := range events {
+		registry = registry || len(e.Tenants)+len(e.Partners) > 0
+		for _, key := range e.Flags {
+			actors[key] = e
+		}
+	}
+	id := "id: " + eventID(s) + "\n\n"
+	if registry || len(actors) > manyChanged { // every row's reach may differ
+		return "event: resync\ndata: {}\n" + id, nil
+	}
+	keys := make([]string, 0, len(actors))
+	for key := range actors {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	env := slices.Index(s.Environments(), v.env)
+	var swaps templates.Swaps
+	named := ""
+	for _, key := range keys {
+		f, e := s.Flag(key), actors[key]
+		message := struct {
+			Key     string `json:"key"`
+			Version int64  `json:"version"`
+			Actor   string `json:"actor"`
+			At      string `json:"at"`
+			Deleted bool   `json:"deleted,omitempty"`
+			Created bool   `json:"created,omitempty"`
+		}{Key: key, Actor: e.Actor, At: e.At.UTC().Format(time.RFC3339), Deleted: f == nil}
+		if f != nil {
+			message.Version, message.Created = f.Version, e.Action == flags.Created
+			row := a.row(s, f, env)
+			row.Flash = []string{"flash-a", "flash-b"}[f.Version%2]
+			swaps.Parts = append(swaps.Parts, templates.Part{Target: "#flag-" + key, Swap: "outerMorph", View: row})
+		}
+		data, err := json.Marshal(message)
+		if err != nil {
+			return "", err
+		}
+		named += "event: flag\ndata: " + string(data) + "\n" + id
+	}
+	v.snapshot = s
+	swaps.Parts = append(swaps.Parts, a.countParts(v)...)
+	var html bytes.Buffer
+	if err := templates.RenderSwaps(&html, swaps); err != nil {
+		return "", err
+	}
+	message := ""
+	for line := range strings.Lines(html.String()) {
+		message += "data: " + strings.TrimRight(line, "\r\n") + "\n"
+	}
+	return message + id + named, nil
+}
