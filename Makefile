@@ -23,7 +23,7 @@ FUZZTIME ?= 10s
 RACE ?=
 RACE_IF_POSSIBLE = $(shell echo 'int main(void) { return 0; }' | $$(go env CC) -include stdlib.h -x c -fsyntax-only - 2>/dev/null && echo -race)
 
-.PHONY: run build test check lint say-race bench fuzz release clean help
+.PHONY: run build test browser screenshots check lint say-race bench fuzz release clean help
 
 run: build ## build, then serve with the demo registry on http://127.0.0.1:3001
 	@bin/platform-api serve -demo
@@ -32,8 +32,21 @@ build: ## build bin/platform-api
 	@mkdir -p bin
 	@$(GOBUILD) -o bin/platform-api .
 
-test: ## run all tests (RACE=-race: with the race detector)
-	@CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -shuffle=on ./...
+test: browser ## run all tests (RACE=-race: with the race detector)
+	@CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -shuffle=on -timeout 30m $(if $(RACE),-skip '^TestConsole') ./...
+	@$(if $(RACE),CGO_ENABLED=0 go test -timeout 30m -run '^TestConsole' ./handlers)
+
+# With the race detector, what runs in the browser runs by itself and without it: there it would only wait.
+# The console's tests need a Chromium. Where it is missing and can be installed, it is.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		export DEBIAN_FRONTEND=noninteractive; \
+		{ apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null 2>&1 || \
+			echo "make test: chromium could not be installed" >&2; \
+	else \
+		echo "make test: no Chromium here, so the browser tests are skipped; install the package chromium" >&2; \
+	fi
 
 check: RACE = $(RACE_IF_POSSIBLE)
 check: lint say-race test ## what CI runs: gofmt, vet, staticcheck, tests with race where there is a C compiler
@@ -59,6 +72,9 @@ fuzz: ## run each fuzz test for FUZZTIME (10s)
 		done; \
 	done
 
+screenshots: browser ## make docs/screenshots from the demo registry
+	@go test ./handlers -count=1 -run '^TestScreenshots$$' -screenshots "$(CURDIR)/docs/screenshots"
+
 release: ## build dist/ for linux and darwin, amd64 and arm64, with SHA256SUMS
 	@rm -rf dist && mkdir dist
 	@for p in $(PLATFORMS); do \
@@ -71,4 +87,4 @@ clean: ## remove bin/ and dist/
 	@rm -rf bin dist
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do printf '%-8s %s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r t d; do printf '%-11s %s\n' "$$t" "$$d"; done

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,6 +150,9 @@ func TestMistakes(t *testing.T) {
 			[]string{"-bogus", "PLATFORM_API_LOG: ", "-addr (PLATFORM_API_ADDR): ", "-url (PLATFORM_API_URL): "}},
 		{"port too large", env(), []string{"-addr", ":65536"}, []string{"-addr"}},
 		{"URL with a user", env("PLATFORM_API_URL", "https://me@host"), nil, []string{"PLATFORM_API_URL"}},
+		{"session keys", env("PLATFORM_API_SESSION_KEY", "c2hvcnQ=,?", "PLATFORM_API_CONFIRM_GAIN", "-1"), nil,
+			[]string{"PLATFORM_API_CONFIRM_GAIN", "PLATFORM_API_SESSION_KEY: key 1", "PLATFORM_API_SESSION_KEY: key 2"}},
+		{"session key file", env("PLATFORM_API_SESSION_KEY_FILE", "/nowhere/key"), nil, []string{"PLATFORM_API_SESSION_KEY_FILE: open /nowhere/key"}},
 		{"token", env(), []string{"token", "create"}, []string{"-name: is required", "-role: is required"}},
 		{"token, all at once", env(), []string{"token", "create", "-name", "a b", "-role", "boss", "-env", "mars", "-expires", "soon"},
 			[]string{"-expires: ", "-name: ", "-role: ", "-env: "}},
@@ -188,7 +193,7 @@ func TestHelpIsComplete(t *testing.T) {
 // TestDocumentsNameEverySetting holds README and operations.md against the program.
 func TestDocumentsNameEverySetting(t *testing.T) {
 	variables := regexp.MustCompile(`PLATFORM_API_[A-Z_]+`)
-	want := map[string]bool{}
+	want := map[string]bool{sessionKeyVariable: true, sessionKeyVariable + "_FILE": true}
 	for _, c := range commands {
 		for _, s := range c.settings {
 			if s.variable != "" {
@@ -227,9 +232,11 @@ func TestVersion(t *testing.T) {
 
 // server is a running appliance.
 type server struct {
-	base string
-	stop func() int // ends it as SIGTERM does, and returns the exit status
-	log  *logLines
+	base   string
+	out    *bufio.Reader // stdout behind the line that tells the address
+	secret string        // of the sign-in link that it printed
+	stop   func() int    // ends it as SIGTERM does, and returns the exit status
+	log    *logLines
 }
 
 // logLines are the JSON lines on stderr, and wait for the one that is asked for.
@@ -272,13 +279,19 @@ func readLog(t testing.TB, from io.Reader) *logLines {
 	return l
 }
 
+var signIn = regexp.MustCompile(`^Sign in: (http://\S+/login/link)#(\S+)\n$`)
+
 var listening = regexp.MustCompile(`^Listening on (http://\S+)\n$`)
 
 // start runs `serve` in this process until the test ends.
 func start(t *testing.T, dir string, args ...string) server {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	outR, outW := io.Pipe()
+	outR, outW, err := os.Pipe() // has room, so that printing a link need not wait for a reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { outR.Close() })
 	errR, errW := io.Pipe()
 	status := make(chan int, 1)
 	go func() {
@@ -296,7 +309,8 @@ func start(t *testing.T, dir string, args ...string) server {
 		return stopped
 	}
 	t.Cleanup(func() { s.stop() })
-	line, err := bufio.NewReader(outR).ReadString('\n')
+	s.out = bufio.NewReader(outR)
+	line, err := s.out.ReadString('\n')
 	if err != nil {
 		t.Fatalf("serve did not listen: %v; exit %d", err, s.stop())
 	}
@@ -305,6 +319,12 @@ func start(t *testing.T, dir string, args ...string) server {
 		t.Fatalf("stdout = %q, want Listening on http://…", line)
 	}
 	s.base = match[1]
+	link, err := s.out.ReadString('\n')
+	if m := signIn.FindStringSubmatch(link); err != nil || m == nil || m[1] != s.base+"/login/link" {
+		t.Fatalf("stdout = %q, %v, want Sign in: %s/login/link#…", link, err, s.base)
+	} else {
+		s.secret = m[2]
+	}
 	s.log.await("ready")
 	return s
 }
@@ -335,6 +355,147 @@ func request(base, token, method, path, body string) (int, string, error) {
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	return response.StatusCode, string(text), err
+}
+
+// browser is a client that keeps cookies and follows no redirect.
+func browser(t *testing.T) *http.Client {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// post sends a form and returns the status and where it leads.
+func post(t *testing.T, c *http.Client, address string, form url.Values) (int, string) {
+	t.Helper()
+	response, err := c.PostForm(address, form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	return response.StatusCode, response.Header.Get("Location")
+}
+
+func TestSignInByLink(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir)
+	maja, other := browser(t), browser(t)
+	if status, _ := post(t, maja, s.base+"/login/link", url.Values{"token": {"wrong"}}); status != http.StatusForbidden {
+		t.Errorf("a wrong secret = %d, want 403", status)
+	}
+	status, to := post(t, maja, s.base+"/login/link", url.Values{"token": {s.secret}, "return_to": {"/operator/flags/jmap_native_v2?q=j"}})
+	if status != http.StatusSeeOther || to != "/operator/flags/jmap_native_v2?q=j" {
+		t.Fatalf("the secret = %d to %q, want 303 to where the person wanted to go", status, to)
+	}
+	if status, _ := post(t, other, s.base+"/login/link", url.Values{"token": {s.secret}}); status != http.StatusForbidden {
+		t.Errorf("the secret again = %d, want 403", status)
+	}
+	get := func(c *http.Client, path string) (int, string) {
+		t.Helper()
+		response, err := c.Get(s.base + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(body)
+	}
+	if status, body := get(maja, "/operator/flags"); status != 200 || !strings.Contains(body, "operator@localhost") {
+		t.Errorf("the console with the session = %d, want it and the person's name", status)
+	}
+	if status, body := get(maja, "/api/flags"); status != 200 || !strings.Contains(body, "gdpr_export_v2") {
+		t.Errorf("/api/flags with the session = %d %s, want the flags", status, body)
+	}
+	if status, _ := get(maja, "/flags"); status != http.StatusUnauthorized {
+		t.Errorf("/flags with the session = %d, want 401: cookies count under /api alone", status)
+	}
+
+	// A new link is printed on request, and the session outlives a restart: its key is kept.
+	if status, _ := post(t, other, s.base+"/login", nil); status != 200 {
+		t.Errorf("a new link = %d, want 200", status)
+	}
+	line, err := s.out.ReadString('\n')
+	if m := signIn.FindStringSubmatch(line); err != nil || m == nil || m[2] == s.secret {
+		t.Errorf("after the request for a new link stdout = %q, %v", line, err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, sessionKeyFile)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%s: %v, %v, want it for the owner alone", sessionKeyFile, info, err)
+	}
+	address := strings.TrimPrefix(s.base, "http://")
+	s.stop()
+	s = start(t, dir, "-addr", address)
+	if status, _ := get(maja, "/operator/flags"); status != 200 {
+		t.Errorf("the session after a restart = %d, want 200", status)
+	}
+	if status, to := post(t, maja, s.base+"/logout", nil); status != http.StatusSeeOther || to != "/login" {
+		t.Errorf("sign-out = %d to %q, want 303 to /login", status, to)
+	}
+	if status, _ := get(maja, "/operator/flags"); status != http.StatusSeeOther {
+		t.Errorf("the console after sign-out = %d, want 303 to the sign-in", status)
+	}
+}
+
+func TestForgedHost(t *testing.T) {
+	s := start(t, t.TempDir())
+	for _, path := range []string{"/login", "/login/link", "/operator/flags"} {
+		r, err := http.NewRequest(http.MethodGet, s.base+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "evil.example"
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusForbidden {
+			t.Errorf("GET %s as evil.example = %d, want 403", path, response.StatusCode)
+		}
+	}
+}
+
+func TestNoSignInBeyondLoopback(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	outR, outW := io.Pipe()
+	errR, errW := io.Pipe()
+	done := make(chan int, 1)
+	go func() {
+		done <- run(ctx, []string{"serve", "-addr", ":0", "-data-dir", t.TempDir()}, env(), outW, errW)
+		outW.Close()
+		errW.Close()
+	}()
+	log := readLog(t, errR)
+	out := bufio.NewReader(outR)
+	line, err := out.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.await("ready")
+	port := strings.TrimSpace(line[strings.LastIndex(line, ":")+1:])
+	response, err := http.Get("http://127.0.0.1:" + port + "/login")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	if err != nil || !strings.Contains(string(body), "Nobody can sign in here") {
+		t.Errorf("/login on every address = %s, %v, want that there is no sign-in", body, err)
+	}
+	if status, _ := post(t, browser(t), "http://127.0.0.1:"+port+"/login", nil); status != http.StatusForbidden {
+		t.Errorf("POST /login = %d, want 403", status)
+	}
+	cancel()
+	if rest, err := io.ReadAll(out); err != nil || len(rest) > 0 {
+		t.Errorf("stdout goes on with %q, %v; want no sign-in link", rest, err)
+	}
+	if status := <-done; status != exitOK {
+		t.Errorf("exit %d, want 0", status)
+	}
 }
 
 // TestNewcomer goes the README's way in an empty folder: a token, a start, the ten seeds, a change, and
@@ -529,8 +690,8 @@ func process(t *testing.T, dir string) (*exec.Cmd, server) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill() })
-	s := server{log: readLog(t, stderr)}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	s := server{log: readLog(t, stderr), out: bufio.NewReader(stdout)}
+	line, err := s.out.ReadString('\n')
 	if err != nil {
 		t.Fatalf("the process did not listen: %v", err)
 	}
