@@ -151,7 +151,12 @@ func TestPagesOfTheConsole(t *testing.T) {
 	a := s.reader(viewer).send(http.MethodGet, "/operator/nowhere", nil)
 	equal(t, "an unknown path's status", a.StatusCode, http.StatusNotFound)
 	a.contains(t, "<!doctype html>", "Not found", `href="/operator/flags">Back to the flags`, a.Header.Get("X-Request-Id"))
-	for _, path := range []string{"/operator/tenants/nobody", "/operator/audit/99999", "/operator/audit/x", "/operator"} {
+	for _, path := range []string{"/", "/operator", "/operator/"} {
+		a := s.reader(viewer).send(http.MethodGet, path, nil)
+		equal(t, path+": status", a.StatusCode, http.StatusSeeOther)
+		equal(t, path+": leads to", a.Header.Get("Location"), "/operator/flags")
+	}
+	for _, path := range []string{"/operator/tenants/nobody", "/operator/audit/99999", "/operator/audit/x"} {
 		a := s.reader(viewer).send(http.MethodGet, path, nil)
 		equal(t, path+": status", a.StatusCode, http.StatusNotFound)
 		a.contains(t, "<!doctype html>", "Back to the flags")
