@@ -127,7 +127,7 @@ func TestConsole06_TheFilterHidesRowsAtOnce(t *testing.T) {
 	js[chromedp.Void](p, `(() => {
 		window.seen = []
 		const shown = () => [...document.querySelectorAll('#rows tr')].filter(r => !r.hidden).length
-		addEventListener('input', () => { const from = performance.now(), n = shown(); document.body.offsetHeight; seen.push({n, at: from, took: performance.now() - from}) })
+		addEventListener('input', e => { const from = performance.now(), n = shown(); document.body.offsetHeight; seen.push({n, at: e.timeStamp, took: performance.now() - from}) })
 		addEventListener('htmx:before:request', e => { if (e.detail.ctx.sourceElement?.id === 'q') window.sent = performance.now() })
 	})()`)
 	p.typeIn("#q", "no_3")
@@ -137,18 +137,26 @@ func TestConsole06_TheFilterHidesRowsAtOnce(t *testing.T) {
 			want++
 		}
 	}
-	p.wait(`window.sent`)
+	p.wait(`window.sent > seen.at(-1).at`)
 	seen := js[[]struct{ N, At, Took float64 }](p, `seen`)
 	equal(t, "keys", len(seen), 4)
 	equal(t, "rows as the last key's event ends", int(seen[3].N), want)
 	wait := js[float64](p, `sent - seen.at(-1).at`)
-	if wait < 195 {
+	if wait < 199 { // a timer may be early by its own rounding
 		t.Errorf("the server was asked %.0f ms after the last key, want 200", wait)
 	}
 	p.wait(`performance.getEntriesByType('resource').some(e => e.name.includes('?q=no_3'))`)
 	p.wait(`document.querySelector('#list-count').textContent === '` + fmt.Sprint(want) + ` flags'`)
 	equalLists(t, "rows after the server's answer", p.rows()[:1], []string{newest(s, "no_3")})
-	equal(t, "questions to the server", s.count(`^GET /operator/flags\?.*q=`), 1)
+	questions := 1 // and one more for each pause in the typing, which a slow machine makes
+	for i := range seen[1:] {
+		if seen[i+1].At-seen[i].At > 190 {
+			questions++
+		}
+	}
+	if n := s.count(`^GET /operator/flags\?.*q=`); n < 1 || n > questions {
+		t.Errorf("%d questions to the server, want %d", n, questions)
+	}
 	t.Logf("layout after the second key took %.1f ms", seen[1].Took)
 }
 
