@@ -23,16 +23,19 @@ FUZZTIME ?= 10s
 RACE ?=
 RACE_IF_POSSIBLE = $(shell echo 'int main(void) { return 0; }' | $$(go env CC) -include stdlib.h -x c -fsyntax-only - 2>/dev/null && echo -race)
 
-.PHONY: run build test browser screenshots check lint say-race bench fuzz release clean help
+.PHONY: run dev build test browser node screenshots check lint say-race bench fuzz release clean help
 
 run: build ## build, then serve with the demo registry on http://127.0.0.1:3001
 	@bin/platform-api serve -demo
+
+dev: build ## make run with single sign-on, by an identity provider on loopback
+	@go run ./auth/authtest/dev bin/platform-api serve -demo
 
 build: ## build bin/platform-api
 	@mkdir -p bin
 	@$(GOBUILD) -o bin/platform-api .
 
-test: browser ## run all tests (RACE=-race: with the race detector)
+test: browser node ## run all tests (RACE=-race: with the race detector)
 	@CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -shuffle=on -timeout 30m $(if $(RACE),-skip '^TestConsole') ./...
 	@$(if $(RACE),CGO_ENABLED=0 go test -timeout 30m -run '^TestConsole' ./handlers)
 
@@ -46,6 +49,17 @@ browser:
 			echo "make test: chromium could not be installed" >&2; \
 	else \
 		echo "make test: no Chromium here, so the browser tests are skipped; install the package chromium" >&2; \
+	fi
+
+# One sign-in is tested against a second, certified provider, which runs on Node.
+WITNESS := auth/authtest/witness
+node:
+	@if command -v npm >/dev/null; then \
+		[ $(WITNESS)/node_modules -nt $(WITNESS)/package-lock.json ] || \
+			{ npm ci --prefix $(WITNESS) --no-audit --no-fund --loglevel=error >/dev/null && touch $(WITNESS)/node_modules; } || \
+			echo "make test: npm could not install the second identity provider" >&2; \
+	else \
+		echo "make test: no Node here, so the test against a second identity provider is skipped" >&2; \
 	fi
 
 check: RACE = $(RACE_IF_POSSIBLE)

@@ -130,8 +130,14 @@ type setting struct {
 }
 
 var (
-	addrSetting         = &setting{"addr", "PLATFORM_API_ADDR", "ADDRESS", "127.0.0.1:3001", "listen address; port 0 takes a free one"}
-	urlSetting          = &setting{"url", "PLATFORM_API_URL", "URL", "", "public base URL, as browsers reach it (default http:// and the bound address)"}
+	addrSetting         = &setting{"addr", "PLATFORM_API_ADDR", "ADDRESS", "", "listen address; port 0 takes a free one (default 127.0.0.1:3001, with an identity provider :3001)"}
+	urlSetting          = &setting{"url", "PLATFORM_API_URL", "URL", "", "public base URL, as browsers reach it (default http:// and the bound address; required with an identity provider)"}
+	issuerSetting       = &setting{"oidc-issuer", "PLATFORM_API_OIDC_ISSUER", "URL", "", "identity provider by which operators sign in, such as https://id.example.com/application/o/SLUG/"}
+	clientSetting       = &setting{"oidc-client-id", "PLATFORM_API_OIDC_CLIENT_ID", "ID", "", "client id of this appliance there; its secret is PLATFORM_API_OIDC_CLIENT_SECRET"}
+	operatorSetting     = &setting{"operator-group", "PLATFORM_API_OPERATOR_GROUP", "GROUP", "dezky-operators", "group of the identity provider whose members change flags"}
+	readSetting         = &setting{"read-group", "PLATFORM_API_READ_GROUP", "GROUP", "", "group of the identity provider whose members look at them (default none)"}
+	audiencesSetting    = &setting{"jwt-audiences", "PLATFORM_API_JWT_AUDIENCES", "LIST", "", "whose bearer tokens are accepted besides: kind=issuer#audience, space-separated, kind operator, service or portal"}
+	proxiesSetting      = &setting{"trusted-proxies", "PLATFORM_API_TRUSTED_PROXIES", "N", "0", "how many proxies stand before the server, which tell the client's address in X-Forwarded-For"}
 	dataDirSetting      = &setting{"data-dir", "PLATFORM_API_DATA_DIR", "DIR", "./data", "directory of platform-api.db and all other state"}
 	environmentsSetting = &setting{"environments", "PLATFORM_API_ENVIRONMENTS", "LIST", "production,staging,development", "the known environments, comma-separated"}
 	environmentSetting  = &setting{"environment", "PLATFORM_API_ENVIRONMENT", "NAME", "", "the default environment, assumed where none is named (default the first of them)"}
@@ -151,7 +157,8 @@ var commands []command
 
 func init() {
 	commands = []command{
-		{"serve", "", []*setting{addrSetting, urlSetting, dataDirSetting, environmentsSetting, environmentSetting, gainSetting, logSetting, demoSetting},
+		{"serve", "", []*setting{addrSetting, urlSetting, dataDirSetting, environmentsSetting, environmentSetting,
+			issuerSetting, clientSetting, operatorSetting, readSetting, audiencesSetting, proxiesSetting, gainSetting, logSetting, demoSetting},
 			"runs the appliance, until SIGTERM or SIGINT", serve},
 		{"token create", "", []*setting{nameSetting, roleSetting, envSetting, expiresSetting, dataDirSetting, environmentsSetting},
 			"makes an API token and prints it, once, alone on a line; works beside a running server", tokenCreate},
@@ -347,6 +354,13 @@ func (c *call) logger() *slog.Logger {
 
 func (c *call) address() string {
 	addr := c.value(addrSetting)
+	switch {
+	case addr != "":
+	case c.value(issuerSetting) != "":
+		addr = ":3001"
+	default:
+		addr = "127.0.0.1:3001"
+	}
 	_, port, err := net.SplitHostPort(addr)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
@@ -372,25 +386,93 @@ func (c *call) publicURL() string {
 	return u.Scheme + "://" + u.Host
 }
 
+// number is a setting that is a whole number from 0.
+func (c *call) number(s *setting) int {
+	n, err := strconv.Atoi(c.value(s))
+	if err != nil || n < 0 {
+		c.mistake(s, "%q is not a whole number from 0", c.value(s))
+	}
+	return n
+}
+
+// secret is the value of a variable that has no flag, and may come from a file, whose variable ends in
+// _FILE. It is not ok where a mistake has been noted.
+func (c *call) secret(variable string) (value string, ok bool) {
+	text := c.getenv(variable)
+	if file := c.getenv(variable + "_FILE"); file != "" {
+		if text != "" {
+			c.mistakes = append(c.mistakes, variable+": is given, and "+variable+"_FILE too")
+			return "", false
+		}
+		content, err := os.ReadFile(file)
+		if err != nil {
+			c.mistakes = append(c.mistakes, variable+"_FILE: "+err.Error())
+			return "", false
+		}
+		text = string(content)
+	}
+	return strings.TrimSpace(text), true
+}
+
+// clientSecretVariable holds the secret of the client by which operators sign in.
+const clientSecretVariable = "PLATFORM_API_OIDC_CLIENT_SECRET"
+
+// openID reads whom the appliance trusts to say who people are. The client is nil where nobody signs in
+// through a provider.
+func (c *call) openID(publicURL string) auth.OpenIDOptions {
+	o := auth.OpenIDOptions{Groups: auth.Groups{Operator: c.value(operatorSetting), Read: c.value(readSetting)}}
+	var mistakes []string
+	o.Audiences, mistakes = auth.ParseAudiences(c.value(audiencesSetting))
+	for _, m := range mistakes {
+		c.mistake(audiencesSetting, "%s", m)
+	}
+	if o.Groups.Read == o.Groups.Operator {
+		c.mistake(readSetting, "%q is the operator group too", o.Groups.Read)
+	}
+	secret, readable := c.secret(clientSecretVariable)
+	client := auth.Client{Issuer: c.value(issuerSetting), ID: c.value(clientSetting), Secret: secret}
+	if client == (auth.Client{}) {
+		return o
+	}
+	o.Client = &client
+	missing := func(s *setting) { c.mistake(s, "is missing; sign-in through an identity provider needs it") }
+	if client.Issuer == "" {
+		missing(issuerSetting)
+	}
+	if client.ID == "" {
+		missing(clientSetting)
+	}
+	if client.Secret == "" && readable {
+		missing(&setting{variable: clientSecretVariable})
+	}
+	if why := auth.CheckIssuer(client.Issuer); client.Issuer != "" && why != "" {
+		c.mistake(issuerSetting, "%s", why)
+	}
+	for _, a := range o.Audiences {
+		if a.Issuer == client.Issuer && a.Name == client.ID {
+			c.mistake(audiencesSetting, "%q is the client by which operators sign in, whose tokens are accepted anyhow", string(a.Kind)+"="+a.Issuer+"#"+a.Name)
+		}
+	}
+	if u, err := url.Parse(publicURL); publicURL == "" && c.value(urlSetting) == "" {
+		c.mistake(urlSetting, "is missing; the identity provider sends people back to it")
+	} else if publicURL != "" && err == nil && u.Scheme != "https" && !auth.IsLoopback(u.Hostname()) {
+		c.mistake(urlSetting, "%q must be https, unless its host is loopback", publicURL)
+	}
+	return o
+}
+
 // sessionKeyVariable holds the keys of session cookies; like every secret it has no flag, and may come
 // from a file.
 const sessionKeyVariable = "PLATFORM_API_SESSION_KEY"
 
 // sessionKeys returns the configured keys, the newest first, or nil where there are none.
 func (c *call) sessionKeys() [][]byte {
-	text := c.getenv(sessionKeyVariable)
-	if file := c.getenv(sessionKeyVariable + "_FILE"); file != "" {
-		content, err := os.ReadFile(file)
-		switch {
-		case text != "":
-			c.mistakes = append(c.mistakes, sessionKeyVariable+": is given, and "+sessionKeyVariable+"_FILE too")
-		case err != nil:
-			c.mistakes = append(c.mistakes, sessionKeyVariable+"_FILE: "+err.Error())
-		}
-		text = string(content)
+	text, ok := c.secret(sessionKeyVariable)
+	if !ok {
+		return nil
 	}
 	var keys [][]byte
-	for part := range strings.SplitSeq(strings.TrimSpace(text), ",") {
+	for part := range strings.SplitSeq(text, ",") {
 		if part = strings.TrimSpace(part); part == "" && text == "" {
 			continue
 		}
@@ -431,11 +513,8 @@ func ownSessionKey(dir string) ([][]byte, error) {
 func serve(ctx context.Context, c *call) (err error) {
 	logger := c.logger()
 	addr, publicURL, options := c.address(), c.publicURL(), c.options()
-	confirmGain, err := strconv.Atoi(c.value(gainSetting))
-	if err != nil || confirmGain < 0 {
-		c.mistake(gainSetting, "%q is not a whole number from 0", c.value(gainSetting))
-	}
-	keys := c.sessionKeys()
+	openIDOptions := c.openID(publicURL)
+	confirmGain, proxies, keys := c.number(gainSetting), c.number(proxiesSetting), c.sessionKeys()
 	environment := c.value(environmentSetting)
 	if environment == "" && len(options.Environments) > 0 {
 		environment = options.Environments[0]
@@ -465,7 +544,7 @@ func serve(ctx context.Context, c *call) (err error) {
 			return errors.Join(err, listener.Close())
 		}
 	}
-	app := handlers.New(handlers.Options{Log: logger, Version: buildVersion(), Commit: buildCommit(), Spec: spec})
+	app := handlers.New(handlers.Options{Log: logger, Version: buildVersion(), Commit: buildCommit(), Spec: spec, Proxies: proxies})
 	server := &http.Server{
 		Handler:           app,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -494,6 +573,12 @@ func serve(ctx context.Context, c *call) (err error) {
 	var running sync.WaitGroup
 	running.Go(func() { tokens.Run(background) })
 	running.Go(func() { sessions.Run(background) })
+	openIDOptions.DB, openIDOptions.Sessions, openIDOptions.PublicURL = database, sessions, publicURL
+	openIDOptions.Now, openIDOptions.Log = time.Now, logger
+	openID, err := auth.NewOpenID(background, openIDOptions)
+	if err == nil {
+		running.Go(func() { openID.Run(background) })
+	}
 	defer func() {
 		app.NotReady("stopping")
 		app.EndStreams()
@@ -503,14 +588,17 @@ func serve(ctx context.Context, c *call) (err error) {
 		err = errors.Join(err, database.Close())
 		logger.Info("stopped")
 	}()
+	if err != nil {
+		return err
+	}
 
 	app.NotReady("planting the seeds")
 	if err := seed.Plant(ctx, database, c.is(demoSetting), time.Now()); err != nil {
 		return err
 	}
 	appliance := handlers.Appliance{DB: database, Tokens: tokens, Environment: environment, PublicURL: publicURL,
-		Sessions: sessions, ConfirmGain: confirmGain, Now: time.Now}
-	if address, ok := listener.Addr().(*net.TCPAddr); ok && address.IP.IsLoopback() {
+		Sessions: sessions, OpenID: openID, ConfirmGain: confirmGain, Now: time.Now}
+	if address, ok := listener.Addr().(*net.TCPAddr); ok && address.IP.IsLoopback() && openID.SignIn == nil {
 		appliance.Links = auth.NewLinks(time.Now)
 		appliance.AnnounceLink = func(secret string) { fmt.Fprintln(c.stdout, "Sign in: "+bound+"/login/link#"+secret) }
 	}
@@ -519,6 +607,10 @@ func serve(ctx context.Context, c *call) (err error) {
 	}
 	if appliance.Links != nil {
 		appliance.AnnounceLink(appliance.Links.New())
+	}
+	if openID.SignIn != nil {
+		logger.Info("sign-in", "issuer", openIDOptions.Client.Issuer, "redirectURI", publicURL+auth.CallbackPath,
+			"postLogoutRedirectURI", publicURL+"/login", "backChannelLogoutURI", publicURL+auth.BackChannelPath)
 	}
 	s := database.Current()
 	logger.Info("ready", "url", publicURL, "version", buildVersion(), "revision", s.Revision(),
@@ -594,7 +686,7 @@ func tokenCreate(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	secret, _, err := d.CreateToken(ctx, db.By{Actor: cliActor}, n)
+	secret, _, err := d.CreateToken(ctx, db.By{Actor: cliActor, Via: flags.ViaCommand}, n)
 	if err != nil {
 		return err
 	}
@@ -660,7 +752,7 @@ func tokenRevoke(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	t, err := d.RevokeToken(ctx, db.By{Actor: cliActor}, c.operand)
+	t, err := d.RevokeToken(ctx, db.By{Actor: cliActor, Via: flags.ViaCommand}, c.operand)
 	if errors.Is(err, flags.ErrNotFound) {
 		return fmt.Errorf("no token has the id %q; \"platform-api token list\" shows the ids", c.operand)
 	}
@@ -710,7 +802,7 @@ func importFile(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close(), release()) }()
-	entries, err := d.Import(ctx, db.By{Actor: importActor}, document,
+	entries, err := d.Import(ctx, db.By{Actor: importActor, Via: flags.ViaImport}, document,
 		db.Import{Replace: c.is(replaceSetting), DryRun: c.is(dryRunSetting), Seeds: seeds})
 	var invalid *flags.Invalid
 	if errors.As(err, &invalid) {

@@ -44,6 +44,8 @@ var house = map[string][]string{
 	"seed":      {"db", "flags"},
 	"db":        {"flags"},
 	"flags":     {},
+
+	"auth/authtest/dev": {"auth/authtest"}, // make dev's command, never shipped
 }
 
 func TestImportRule(t *testing.T) {
@@ -153,6 +155,21 @@ func TestMistakes(t *testing.T) {
 		{"session keys", env("PLATFORM_API_SESSION_KEY", "c2hvcnQ=,?", "PLATFORM_API_CONFIRM_GAIN", "-1"), nil,
 			[]string{"PLATFORM_API_CONFIRM_GAIN", "PLATFORM_API_SESSION_KEY: key 1", "PLATFORM_API_SESSION_KEY: key 2"}},
 		{"session key file", env("PLATFORM_API_SESSION_KEY_FILE", "/nowhere/key"), nil, []string{"PLATFORM_API_SESSION_KEY_FILE: open /nowhere/key"}},
+		{"identity provider, one part of three", env("PLATFORM_API_OIDC_CLIENT_ID", "console"), nil,
+			[]string{"PLATFORM_API_OIDC_ISSUER: is missing", "PLATFORM_API_OIDC_CLIENT_SECRET: is missing", "PLATFORM_API_URL: is missing"}},
+		{"identity provider, another part", env("PLATFORM_API_OIDC_CLIENT_SECRET", "s", "PLATFORM_API_URL", "https://flags.example.com"), nil,
+			[]string{"PLATFORM_API_OIDC_ISSUER: is missing", "PLATFORM_API_OIDC_CLIENT_ID: is missing"}},
+		{"identity provider in the clear", env("PLATFORM_API_OIDC_ISSUER", "http://id.example.com/application/o/flags/", "PLATFORM_API_OIDC_CLIENT_ID", "console",
+			"PLATFORM_API_OIDC_CLIENT_SECRET", "s", "PLATFORM_API_URL", "http://flags.example.com"), nil,
+			[]string{`PLATFORM_API_OIDC_ISSUER: "http://id.example.com/application/o/flags/" is not an https address`, `PLATFORM_API_URL: "http://flags.example.com" must be https`}},
+		{"client secret twice", env("PLATFORM_API_OIDC_ISSUER", "https://id.example.com/", "PLATFORM_API_OIDC_CLIENT_ID", "console", "PLATFORM_API_URL", "https://flags.example.com",
+			"PLATFORM_API_OIDC_CLIENT_SECRET", "s", "PLATFORM_API_OIDC_CLIENT_SECRET_FILE", "/nowhere"), nil, []string{"PLATFORM_API_OIDC_CLIENT_SECRET: is given, and PLATFORM_API_OIDC_CLIENT_SECRET_FILE too"}},
+		{"one group for two roles", env("PLATFORM_API_READ_GROUP", "dezky-operators"), nil, []string{"PLATFORM_API_READ_GROUP"}},
+		{"audiences", env("PLATFORM_API_OIDC_ISSUER", "https://id.example.com/", "PLATFORM_API_OIDC_CLIENT_ID", "console", "PLATFORM_API_OIDC_CLIENT_SECRET", "s", "PLATFORM_API_URL", "https://flags.example.com",
+			"PLATFORM_API_JWT_AUDIENCES", "billing boss=https://id.example.com/#a service=ftp://id#a service=https://id.example.com/#b portal=https://id.example.com/#b portal=https://id.example.com/#console"), nil,
+			[]string{`PLATFORM_API_JWT_AUDIENCES: "billing" is not of the form`, "the kind is one of operator, service, portal", `the issuer "ftp://id" is not an https address`, "are given twice",
+				`"portal=https://id.example.com/#console" is the client by which operators sign in`}},
+		{"proxies", env("PLATFORM_API_TRUSTED_PROXIES", "some"), nil, []string{`PLATFORM_API_TRUSTED_PROXIES: "some" is not a whole number from 0`}},
 		{"token", env(), []string{"token", "create"}, []string{"-name: is required", "-role: is required"}},
 		{"token, all at once", env(), []string{"token", "create", "-name", "a b", "-role", "boss", "-env", "mars", "-expires", "soon"},
 			[]string{"-expires: ", "-name: ", "-role: ", "-env: "}},
@@ -193,7 +210,10 @@ func TestHelpIsComplete(t *testing.T) {
 // TestDocumentsNameEverySetting holds README and operations.md against the program.
 func TestDocumentsNameEverySetting(t *testing.T) {
 	variables := regexp.MustCompile(`PLATFORM_API_[A-Z_]+`)
-	want := map[string]bool{sessionKeyVariable: true, sessionKeyVariable + "_FILE": true}
+	want := map[string]bool{}
+	for _, secret := range []string{sessionKeyVariable, clientSecretVariable} {
+		want[secret], want[secret+"_FILE"] = true, true
+	}
 	for _, c := range commands {
 		for _, s := range c.settings {
 			if s.variable != "" {

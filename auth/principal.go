@@ -3,11 +3,15 @@ package auth
 
 import (
 	"fmt"
+	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/dezky/platform-api/db"
+	"github.com/dezky/platform-api/flags"
 )
 
-// Role is what a principal may do. Each role may do what the lower ones may.
+// Role is what a principal may do. Each role may do what the lower ones may; Member stands apart.
 type Role int
 
 // The roles, the least first.
@@ -16,9 +20,13 @@ const (
 	Evaluate      // evaluates flags
 	Read          // reads everything
 	Operator      // changes things
+
+	// Member is a customer's person. It may do nothing but what is opened to it: see what of its own
+	// tenants is on.
+	Member
 )
 
-var roleNames = [...]string{"nobody", "evaluate", "read", "operator"}
+var roleNames = [...]string{"nobody", "evaluate", "read", "operator", "member"}
 
 func (r Role) String() string { return roleNames[r] }
 
@@ -31,11 +39,11 @@ func (r *Role) UnmarshalText(name []byte) (err error) {
 	return err
 }
 
-// ParseRole returns the role of a name, such as "read".
+// ParseRole returns the role of a name, such as "read". Member is none that can be given.
 func ParseRole(name string) (Role, error) {
 	for i, n := range roleNames {
-		if n == name && Role(i) != Nobody {
-			return Role(i), nil
+		if r := Role(i); n == name && r != Nobody && r != Member {
+			return r, nil
 		}
 	}
 	return Nobody, fmt.Errorf("unknown role %q", name)
@@ -43,13 +51,98 @@ func ParseRole(name string) (Role, error) {
 
 // Principal is who asks, as far as credentials tell. A nil Principal gave none.
 type Principal struct {
-	Name        string `json:"name"` // for the history: "token:NAME", or a person's email
-	Role        Role   `json:"role"`
-	Environment string `json:"environment,omitempty"` // where the credential is for one environment only, that one
+	Name        string    `json:"name"` // for the history: "token:NAME", or a person's email
+	Role        Role      `json:"role"`
+	Environment string    `json:"environment,omitempty"` // where the credential is for one environment only, that one
+	Via         flags.Via `json:"-"`                     // the entrance by which it came
+
+	// What an identity provider says. Who it is, is issuer and subject together; the name is a label.
+	Subject string   `json:"subject,omitempty"`
+	Issuer  string   `json:"issuer,omitempty"`
+	Client  string   `json:"client,omitempty"` // through which of its clients (azp)
+	Tenants []string `json:"-"`                // of a Member: the slugs of its own tenants, sorted
 }
 
 // May tells whether the principal may do what needs the role.
-func (p *Principal) May(need Role) bool { return p != nil && p.Role >= need }
+func (p *Principal) May(need Role) bool {
+	return p != nil && (need == Nobody || p.Role != Member && p.Role >= need)
+}
+
+// Sees tells whether the principal may know of a tenant: a member sees its own alone.
+func (p *Principal) Sees(slug string) bool {
+	if p.Role != Member {
+		return true
+	}
+	_, own := slices.BinarySearch(p.Tenants, slug)
+	return own
+}
 
 // By is the principal as the history names it.
-func (p *Principal) By() db.By { return db.By{Actor: p.Name} }
+func (p *Principal) By() db.By {
+	return db.By{Actor: p.Name, Via: p.Via, Subject: p.Subject, Issuer: p.Issuer, Client: p.Client}
+}
+
+// Through is the principal as it came by an entrance; an API token is one wherever it is shown.
+func (p *Principal) Through(via flags.Via) *Principal {
+	if p.Via == flags.ViaToken {
+		return p
+	}
+	q := *p
+	q.Via = via
+	return &q
+}
+
+// Groups says which groups of an identity provider mean what here.
+type Groups struct {
+	Operator string // its members change things
+	Read     string // its members read; "" is no such group
+}
+
+// role is what a person's groups make of them.
+func (g Groups) role(groups []string) Role {
+	switch {
+	case g.Operator != "" && slices.Contains(groups, g.Operator):
+		return Operator
+	case g.Read != "" && slices.Contains(groups, g.Read):
+		return Read
+	}
+	return Nobody
+}
+
+// tenantGroup begins the name of a group whose members belong to a tenant.
+const tenantGroup = "tenant:"
+
+// ownTenants are the tenants whose groups are among the groups.
+func ownTenants(groups []string) []string {
+	var slugs []string
+	for _, g := range groups {
+		if slug, ok := strings.CutPrefix(g, tenantGroup); ok && slug != "" {
+			slugs = append(slugs, slug)
+		}
+	}
+	slices.Sort(slugs)
+	return slices.Compact(slugs)
+}
+
+// nameMost is how many characters of a claimed name the history keeps.
+const nameMost = 200
+
+// label is the name of a person for the history: the email, else the username, else the subject. The names
+// of what is no person can't be claimed.
+func label(email, username, subject string) string {
+	for _, name := range []string{email, username, subject} {
+		name = strings.Join(strings.FieldsFunc(name, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }), " ")
+		if name == "" {
+			continue
+		}
+		if runes := []rune(name); len(runes) > nameMost {
+			name = string(runes[:nameMost])
+		}
+		lower := strings.ToLower(name)
+		if strings.HasPrefix(lower, "token:") || strings.HasPrefix(lower, "system:") || lower == LocalOperator.Name {
+			return "person:" + name
+		}
+		return name
+	}
+	return "person:unknown" // a subject of blanks alone
+}

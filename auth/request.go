@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"github.com/dezky/platform-api/db"
 )
 
 // ErrNoCredentials says that a request carries none.
@@ -13,9 +15,16 @@ var ErrNoCredentials = errors.New("no credentials")
 // an unknown scheme (RFC 6750 and RFC 9110 allow one).
 var ErrCredentials = errors.New("ambiguous or unknown credentials")
 
-// Bearer returns the principal of a request's Authorization or X-API-Key header. Beside ErrNoCredentials,
-// ErrCredentials and ErrToken, an error means that it could not be found out.
-func (ts *Tokens) Bearer(r *http.Request) (*Principal, error) {
+// Bearers knows whoever shows a credential with each request: API tokens, and JWTs where issuers of them
+// are trusted.
+type Bearers struct {
+	Tokens *Tokens
+	JWTs   *JWTs // nil: none is trusted
+}
+
+// Principal returns who a request's Authorization or X-API-Key header stands for. Beside ErrNoCredentials,
+// ErrCredentials, ErrToken and ErrProviderAway, an error means that it could not be found out.
+func (b Bearers) Principal(r *http.Request) (*Principal, error) {
 	authorization, key := r.Header["Authorization"], r.Header["X-Api-Key"]
 	switch len(authorization) + len(key) {
 	case 0:
@@ -25,11 +34,15 @@ func (ts *Tokens) Bearer(r *http.Request) (*Principal, error) {
 		return nil, ErrCredentials
 	}
 	if len(key) == 1 {
-		return ts.Verify(r.Context(), key[0])
+		return b.Tokens.Verify(r.Context(), key[0])
 	}
 	scheme, secret, found := strings.Cut(authorization[0], " ")
 	if !found || !strings.EqualFold(scheme, "Bearer") {
 		return nil, ErrCredentials
 	}
-	return ts.Verify(r.Context(), strings.TrimLeft(secret, " "))
+	secret = strings.TrimLeft(secret, " ")
+	if b.JWTs != nil && !strings.HasPrefix(secret, db.TokenPrefix) {
+		return b.JWTs.Verify(r.Context(), secret)
+	}
+	return b.Tokens.Verify(r.Context(), secret)
 }

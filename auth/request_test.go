@@ -54,13 +54,13 @@ func TestBearer(t *testing.T) {
 			// A token in the query is nobody's: addresses end up in logs.
 			r := httptest.NewRequestWithContext(t.Context(), "GET", "/flags?access_token="+secret+"&api_key="+secret, nil)
 			r.Header = tt.head
-			p, err := ts.Bearer(r)
+			p, err := Bearers{Tokens: ts}.Principal(r)
 			var got any = err
 			if err == nil {
 				got = p.Name
 			}
 			if got != tt.want || (p != nil) != (err == nil) {
-				t.Errorf("Bearer = %+v, %v, want %v", p, err, tt.want)
+				t.Errorf("Principal = %+v, %v, want %v", p, err, tt.want)
 			}
 		})
 	}

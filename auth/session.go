@@ -2,6 +2,8 @@ package auth
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
@@ -76,29 +78,84 @@ func NewSessions(o SessionOptions) (*Sessions, error) {
 	return &Sessions{store: s, log: o.Log}, nil
 }
 
+// Session is a person's session, as a request found it.
+type Session struct {
+	Principal Principal
+	id        string // that the cookie holds
+	row       db.Session
+}
+
+// FromProvider tells whether an identity provider began the session, rather than a one-time link.
+func (s *Session) FromProvider() bool { return s.row.Issuer != "" }
+
+// tokens are what the provider gave for a session. They are kept sealed by a key that only the cookie has,
+// so that who has the database, or a copy of it, has no token.
+type tokens struct {
+	ID          string    // for the end of the session at the provider
+	Access      string    // for userinfo
+	AccessUntil time.Time // when the access token expires
+	Groups      bool      // userinfo told the groups, so that their absence later is the loss of them
+}
+
 // SignIn begins a session for a principal, always under a new id: one that was fixed before is worthless.
 func (ss *Sessions) SignIn(w http.ResponseWriter, r *http.Request, p Principal) error {
-	if err := ss.SignOut(w, r); err != nil {
+	return ss.begin(w, r, p, nil, "")
+}
+
+// begin is SignIn; an identity provider's session comes with its tokens and the provider's id of it. A
+// session that the same person had goes on, as far as the time is concerned that one may last.
+func (ss *Sessions) begin(w http.ResponseWriter, r *http.Request, p Principal, t *tokens, sid string) error {
+	before, err := ss.store.New(r, ss.store.name)
+	if err != nil {
 		return err
 	}
 	session := sessions.NewSession(ss.store, ss.store.name)
 	session.Options = ss.store.options(int(SessionMost / time.Second))
-	session.Values[principalKey] = p
+	found := &Session{Principal: p, id: rand.Text() + rand.Text()}
+	now := ss.store.now()
+	found.row = db.Session{Hash: sha256.Sum256([]byte(found.id)), CreatedAt: now, SeenAt: now, CheckedAt: now, SID: sid}
+	if t != nil {
+		found.row.Issuer, found.row.Subject = p.Issuer, p.Subject
+		if found.row.Sealed, err = seal(found.id, t); err != nil {
+			return err
+		}
+	}
+	if old, had := before.Values[sessionKey].(*Session); had {
+		if old.FromProvider() && old.row.Issuer == p.Issuer && old.row.Subject == p.Subject {
+			found.row.CreatedAt = old.row.CreatedAt
+		}
+		if err := ss.store.db.DeleteSession(r.Context(), old.row.Hash); err != nil {
+			return err
+		}
+	}
+	session.Values[sessionKey] = found
 	return ss.store.Save(r, w, session)
 }
 
-// Principal returns who a request's session cookie belongs to, or nil. A cookie that can't be read, or
+// Find returns the session of a request's cookie, or nil, and notes its use. A cookie that can't be read, or
 // whose session has ended, is no session.
-func (ss *Sessions) Principal(r *http.Request) (*Principal, error) {
+func (ss *Sessions) Find(r *http.Request) (*Session, error) {
+	found, err := ss.Peek(r)
+	if err != nil {
+		return nil, err
+	}
+	if now := ss.store.now(); found != nil && now.Sub(found.row.SeenAt) >= seenEvery {
+		found.row.SeenAt = now
+		if err := ss.store.db.TouchSession(r.Context(), found.row.Hash, now); err != nil {
+			ss.log.Warn("use of a session not noted", "error", err) // it may end early, and nothing else
+		}
+	}
+	return found, nil
+}
+
+// Peek is Find for what is no use of the session by a person, and so does not keep it from ending.
+func (ss *Sessions) Peek(r *http.Request) (*Session, error) {
 	session, err := ss.store.New(r, ss.store.name)
 	if err != nil {
 		return nil, err
 	}
-	p, signedIn := session.Values[principalKey].(Principal)
-	if !signedIn {
-		return nil, nil
-	}
-	return &p, nil
+	found, _ := session.Values[sessionKey].(*Session)
+	return found, nil
 }
 
 // SignOut ends the request's session, if it has one, and takes the cookie back.
@@ -109,6 +166,45 @@ func (ss *Sessions) SignOut(w http.ResponseWriter, r *http.Request) error {
 	}
 	session.Options = ss.store.options(-1)
 	return ss.store.Save(r, w, session)
+}
+
+// seal encrypts a session's tokens by a key of its id.
+func seal(id string, t *tokens) ([]byte, error) {
+	box, err := sealer(id)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := json.Marshal(t)
+	if err != nil {
+		return nil, err
+	}
+	return box.Seal(nil, nil, plain, nil), nil
+}
+
+// tokens opens what seal closed.
+func (s *Session) tokens() (*tokens, error) {
+	box, err := sealer(s.id)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := box.Open(nil, nil, s.row.Sealed, nil)
+	if err != nil {
+		return nil, fmt.Errorf("session tokens: %w", err)
+	}
+	t := &tokens{}
+	return t, json.Unmarshal(plain, t)
+}
+
+func sealer(id string) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, []byte(id), nil, "session tokens", 32)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
 }
 
 // Run removes ended sessions now and then, until ctx ends.
@@ -128,8 +224,8 @@ func (ss *Sessions) Run(ctx context.Context) {
 	}
 }
 
-// principalKey is where a session's values hold the Principal.
-const principalKey = "principal"
+// sessionKey is where a session's values hold our Session.
+const sessionKey = "session"
 
 // store keeps sessions in the database. It is a sessions.Store.
 type store struct {
@@ -172,17 +268,11 @@ func (s *store) New(r *http.Request, name string) (*sessions.Session, error) {
 	if now.Sub(row.SeenAt) >= SessionIdle || now.Sub(row.CreatedAt) >= SessionMost {
 		return session, nil
 	}
-	var p Principal
-	if err := json.Unmarshal([]byte(row.Data), &p); err != nil {
+	found := &Session{id: id, row: row}
+	if err := json.Unmarshal([]byte(row.Data), &found.Principal); err != nil {
 		return session, fmt.Errorf("session data: %w", err)
 	}
-	session.ID, session.IsNew, session.Values[principalKey] = id, false, p
-	if now.Sub(row.SeenAt) >= seenEvery {
-		row.SeenAt = now
-		if err := s.db.PutSession(r.Context(), row); err != nil {
-			return session, err
-		}
-	}
+	session.ID, session.IsNew, session.Values[sessionKey] = id, false, found
 	return session, nil
 }
 
@@ -192,17 +282,19 @@ func (s *store) Save(r *http.Request, w http.ResponseWriter, session *sessions.S
 		http.SetCookie(w, sessions.NewCookie(session.Name(), "", session.Options))
 		return s.db.DeleteSession(r.Context(), sha256.Sum256([]byte(session.ID)))
 	}
-	if session.ID == "" {
-		session.ID = rand.Text() + rand.Text()
+	found, ok := session.Values[sessionKey].(*Session)
+	if !ok {
+		return errors.New("a session of nobody")
 	}
-	data, err := json.Marshal(session.Values[principalKey])
+	data, err := json.Marshal(found.Principal)
 	if err != nil {
 		return fmt.Errorf("session data: %w", err)
 	}
-	now := s.now()
-	if err := s.db.PutSession(r.Context(), db.Session{Hash: sha256.Sum256([]byte(session.ID)), Data: string(data), CreatedAt: now, SeenAt: now}); err != nil {
+	found.row.Data = string(data)
+	if err := s.db.PutSession(r.Context(), found.row); err != nil {
 		return err
 	}
+	session.ID = found.id
 	value, err := securecookie.EncodeMulti(session.Name(), session.ID, s.codecs...)
 	if err != nil {
 		return fmt.Errorf("session cookie: %w", err)

@@ -55,14 +55,14 @@ func request(cookies ...*http.Cookie) *http.Request {
 // who is the name of the session's principal, or "".
 func who(t *testing.T, s *auth.Sessions, cookies ...*http.Cookie) string {
 	t.Helper()
-	p, err := s.Principal(request(cookies...))
+	found, err := s.Find(request(cookies...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p == nil {
+	if found == nil {
 		return ""
 	}
-	return p.Name + " " + p.Role.String()
+	return found.Principal.Name + " " + found.Principal.Role.String()
 }
 
 var maja = auth.Principal{Name: "maja@dezky.example", Role: auth.Read}

@@ -92,7 +92,7 @@ func (ts *Tokens) learn(ctx context.Context, hash [sha256.Size]byte) (*token, er
 		return nil, fmt.Errorf("token %s: %w", row.ID, err)
 	}
 	t := &token{id: row.ID, expires: row.ExpiresAt,
-		principal: Principal{Name: "token:" + row.Name, Role: role, Environment: row.Environment}}
+		principal: Principal{Name: "token:" + row.Name, Role: role, Environment: row.Environment, Via: flags.ViaToken}}
 	if !row.LastUsedAt.IsZero() {
 		t.used.Store(row.LastUsedAt.UnixMilli())
 		t.noted = row.LastUsedAt.UnixMilli()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/db/dbtest"
+	"github.com/dezky/platform-api/flags"
 )
 
 var ops = db.By{Actor: "ops@dezky.example"}
@@ -72,9 +74,9 @@ func TestVerify(t *testing.T) {
 		{"too long to be one", "dzk_" + strings.Repeat("A", 17<<10), Principal{}, 0},
 		{"revoked before it was seen", revoked, Principal{}, 0},
 		{"expired before it was seen", old, Principal{}, 0},
-		{"good", operator, Principal{"token:deploy", Operator, ""}, 1},
-		{"good, for one environment", reader, Principal{"token:dash", Read, "staging"}, 2},
-		{"good, for a while", short, Principal{"token:short", Evaluate, ""}, 3},
+		{"good", operator, Principal{Name: "token:deploy", Role: Operator, Via: flags.ViaToken}, 1},
+		{"good, for one environment", reader, Principal{Name: "token:dash", Role: Read, Environment: "staging", Via: flags.ViaToken}, 2},
+		{"good, for a while", short, Principal{Name: "token:short", Role: Evaluate, Via: flags.ViaToken}, 3},
 	}
 	ts := newTokens(d, clock)
 	for _, tt := range tests {
@@ -82,9 +84,9 @@ func TestVerify(t *testing.T) {
 			for range 2 { // not seen before, and seen
 				p, err := ts.Verify(t.Context(), tt.secret)
 				switch {
-				case tt.want == (Principal{}) && (p != nil || !errors.Is(err, ErrToken)):
+				case tt.want.Name == "" && (p != nil || !errors.Is(err, ErrToken)):
 					t.Errorf("Verify = %+v, %v, want ErrToken", p, err)
-				case tt.want != (Principal{}) && (err != nil || *p != tt.want):
+				case tt.want.Name != "" && (err != nil || !reflect.DeepEqual(*p, tt.want)):
 					t.Errorf("Verify = %+v, %v, want %+v", p, err, tt.want)
 				}
 				if got := known(ts); got != tt.known {

@@ -16,6 +16,11 @@ import (
 type By struct {
 	Actor string    // an email, "token:NAME", "system:seed" or "system:import"
 	At    time.Time // when it happened, for history that is told later; zero is now
+
+	Via     flags.Via // by which entrance; "" where nobody knows
+	Subject string    // who it is to the issuer, where an identity provider knows them
+	Issuer  string    // the identity provider
+	Client  string    // through which of its clients, where it tells
 }
 
 // errRollback ends a transaction without its changes and without an error.
@@ -205,8 +210,10 @@ func (tx *tx) log(e flags.Entry) error {
 			return err
 		}
 	}
-	if err := tx.exec("INSERT INTO log (at, revision, actor, kind, name, action, version, note, changes, impact) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		tx.at.UnixMilli(), tx.revision, tx.by.Actor, e.Kind, e.Name, e.Action, version, e.Note, changes, impact); err != nil {
+	if err := tx.exec("INSERT INTO log (at, revision, actor, kind, name, action, version, note, changes, impact, via, subject, issuer, client)"+
+		" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		tx.at.UnixMilli(), tx.revision, tx.by.Actor, e.Kind, e.Name, e.Action, version, e.Note, changes, impact,
+		tx.by.Via, tx.by.Subject, tx.by.Issuer, tx.by.Client); err != nil {
 		return fmt.Errorf("log: %w", err)
 	}
 	return nil

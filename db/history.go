@@ -11,7 +11,7 @@ import (
 	"github.com/dezky/platform-api/flags"
 )
 
-const entryColumns = "id, at, revision, actor, kind, name, action, version, note, changes, impact"
+const entryColumns = "id, at, revision, actor, kind, name, action, version, note, changes, impact, via, subject, issuer, client"
 
 func scanEntry(row scanner) (flags.Entry, error) {
 	var e flags.Entry
@@ -19,7 +19,8 @@ func scanEntry(row scanner) (flags.Entry, error) {
 	var version *int64
 	var changes string
 	var impact *string
-	err := row.Scan(&e.ID, &at, &e.Revision, &e.Actor, &e.Kind, &e.Name, &e.Action, &version, &e.Note, &changes, &impact)
+	err := row.Scan(&e.ID, &at, &e.Revision, &e.Actor, &e.Kind, &e.Name, &e.Action, &version, &e.Note, &changes, &impact,
+		&e.Via, &e.Subject, &e.Issuer, &e.Client)
 	if err != nil {
 		return e, err
 	}

@@ -16,7 +16,7 @@ import (
 // withMigration is this program's migrations and one more.
 func withMigration(t *testing.T, sql string) fstest.MapFS {
 	t.Helper()
-	more := fstest.MapFS{"00003_more.sql": {Data: []byte("-- +goose Up\n" + sql)}}
+	more := fstest.MapFS{"00004_more.sql": {Data: []byte("-- +goose Up\n" + sql)}}
 	for _, e := range must(migrationFiles.ReadDir("migrations"))(t) {
 		more[e.Name()] = &fstest.MapFile{Data: must(migrationFiles.ReadFile("migrations/" + e.Name()))(t)}
 	}
@@ -65,7 +65,7 @@ func TestMigrate(t *testing.T) {
 	closeTest(t, d)
 
 	// The copy is the whole database as it was.
-	name := "platform-api.db.schema-2.20260102T030405Z"
+	name := "platform-api.db.schema-3.20260102T030405Z"
 	if got := slices.Sorted(maps.Keys(files(t, o.Dir))); !slices.Equal(got, []string{File, name}) {
 		t.Fatalf("files %v, want the database and %s", got, name)
 	}
@@ -120,7 +120,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	o, _, _ := filled(t, Options{migrations: withMigration(t, "SELECT 1;")})
 	before := files(t, o.Dir)
 	o.migrations = nil
-	want := "the database has schema 3, newer than this program's 2: run the version that wrote it, or a later one"
+	want := "the database has schema 4, newer than this program's 3: run the version that wrote it, or a later one"
 	if _, err := Open(t.Context(), o); err == nil || err.Error() != want {
 		t.Errorf("Open: %v, want %s", err, want)
 	}
@@ -136,7 +136,7 @@ func TestOpenBesideRefusesOlderSchema(t *testing.T) {
 	o, want, _ := filled(t, Options{})
 	before := files(t, o.Dir)
 	o.migrations = withMigration(t, "SELECT 1;")
-	message := "the database has schema 2, older than this program's 3: start the server first, it migrates"
+	message := "the database has schema 3, older than this program's 4: start the server first, it migrates"
 	if _, err := OpenBeside(t.Context(), o); err == nil || err.Error() != message {
 		t.Errorf("OpenBeside: %v, want %s", err, message)
 	}
@@ -152,8 +152,8 @@ func TestFailedMigrationChangesNothing(t *testing.T) {
 	bad := o
 	bad.migrations = withMigration(t, "DELETE FROM tenants;\nCREATE TABLE more (x TEXT) STRICT;\nINSERT INTO nowhere VALUES (1);")
 	_, err := Open(t.Context(), bad)
-	if err == nil || !strings.HasPrefix(err.Error(), "migrate from schema 2 to 3: ") || !strings.Contains(err.Error(), "no such table: nowhere") {
-		t.Fatalf("Open: %v, want that the migration from schema 2 to 3 failed, and why", err)
+	if err == nil || !strings.HasPrefix(err.Error(), "migrate from schema 3 to 4: ") || !strings.Contains(err.Error(), "no such table: nowhere") {
+		t.Fatalf("Open: %v, want that the migration from schema 3 to 4 failed, and why", err)
 	}
 	d := openTest(t, o)
 	same(t, d.Current(), want)
@@ -169,7 +169,7 @@ func TestNoCopyNoMigration(t *testing.T) {
 	bad := o
 	bad.migrations = withMigration(t, "DELETE FROM tenants;")
 	// An earlier copy stands there: of a start in the same second.
-	name := filepath.Join(o.Dir, "platform-api.db.schema-2.20260102T030405Z")
+	name := filepath.Join(o.Dir, "platform-api.db.schema-3.20260102T030405Z")
 	if err := os.WriteFile(name, []byte("earlier"), 0o600); err != nil {
 		t.Fatal(err)
 	}

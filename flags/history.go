@@ -34,6 +34,19 @@ const (
 	Revoked  Action = "revoked"
 )
 
+// Via is the entrance by which a change came.
+type Via string
+
+// The entrances. An entry from before they were noted has none.
+const (
+	ViaConsole Via = "console" // a person in the console
+	ViaAPI     Via = "api"     // a person or service by JWT, or a person's session, on the JSON routes
+	ViaToken   Via = "token"   // an API token
+	ViaCommand Via = "command" // a command on the server's machine
+	ViaImport  Via = "import"  // a document that was taken in
+	ViaSeed    Via = "seed"    // what a start plants
+)
+
 // Entry is one line of the log: one change of one thing. Entries are only ever added.
 type Entry struct {
 	ID       int64                 `json:"id"` // grows with every entry
@@ -47,6 +60,12 @@ type Entry struct {
 	Note     string                `json:"note"`
 	Changes  Changes               `json:"changes"`
 	Impact   map[string]EnvOutcome `json:"impact,omitempty"` // of a flag, by environment known at the time
+
+	// Who it was, more exactly than the actor's name says.
+	Via     Via    `json:"via,omitempty"`
+	Subject string `json:"subject,omitempty"` // as the identity provider knows them
+	Issuer  string `json:"issuer,omitempty"`  // the identity provider
+	Client  string `json:"client,omitempty"`  // through which of its clients
 }
 
 // EnvOutcome is an EnvImpact as the log keeps it: exact counts, and the first 50 slugs of each list.

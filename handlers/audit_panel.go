@@ -110,7 +110,8 @@ func (a *app) auditEntry(w http.ResponseWriter, r *http.Request, v visit) error 
 	if err != nil {
 		return err
 	}
-	page := templates.AuditEntryPage{Chrome: a.chrome(v, "audit", "Entry "+strconv.FormatInt(id, 10)), Entry: a.auditRow(v, e), Action: string(e.Action)}
+	page := templates.AuditEntryPage{Chrome: a.chrome(v, "audit", "Entry "+strconv.FormatInt(id, 10)), Entry: a.auditRow(v, e), Action: string(e.Action),
+		Subject: e.Subject, Issuer: e.Issuer, Client: e.Client}
 	for _, field := range orderedFields(e.Changes) {
 		page.Fields = append(page.Fields, auditField(field, e.Changes[field]))
 	}
@@ -161,7 +162,7 @@ func (a *app) auditCSV(w http.ResponseWriter, r *http.Request, v visit) error {
 	h.Set("Content-Disposition", `attachment; filename="audit.csv"`)
 	h.Set("Cache-Control", "no-store")
 	out := csv.NewWriter(w)
-	head := []string{"id", "time", "revision", "actor", "kind", "name", "action", "version", "note", "changes"}
+	head := []string{"id", "time", "revision", "actor", "kind", "name", "action", "version", "note", "changes", "via", "subject", "issuer", "client"}
 	for _, env := range v.snapshot.Environments() {
 		head = append(head, env+" gained", env+" lost")
 	}
@@ -202,7 +203,7 @@ func csvRow(e flags.Entry, environments []string) []string {
 		version = strconv.FormatInt(e.Version, 10)
 	}
 	row := []string{strconv.FormatInt(e.ID, 10), e.At.UTC().Format(time.RFC3339), strconv.FormatInt(e.Revision, 10), e.Actor, string(e.Kind), e.Name,
-		string(e.Action), version, e.Note, string(changes)}
+		string(e.Action), version, e.Note, string(changes), string(e.Via), e.Subject, e.Issuer, e.Client}
 	for _, env := range environments {
 		gained, lost := "", ""
 		if o, counted := e.Impact[env]; counted {

@@ -187,7 +187,7 @@ func play(t *testing.T, s *site, at size, only func(scene) bool, see func(p *tab
 			continue
 		}
 		who := sc.who
-		if who == nobody && !strings.HasPrefix(sc.path, "/login") {
+		if who.Name == "" && !strings.HasPrefix(sc.path, "/login") {
 			who = maria
 		}
 		p := tabs[who.Name]
@@ -199,7 +199,7 @@ func play(t *testing.T, s *site, at size, only func(scene) bool, see func(p *tab
 			tabs[who.Name] = p
 		}
 		p.open(sc.path)
-		if who != nobody {
+		if who.Name != "" {
 			p.ready()
 		}
 		if sc.prepare != nil {

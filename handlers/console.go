@@ -79,15 +79,21 @@ func (a *app) console(p screen) http.Handler {
 			if err := a.browser(r); err != nil {
 				return err
 			}
-			if v.principal, err = a.sessions.Principal(r); err != nil {
-				return err
+			who, err := a.person(r, useOf(r, p), a.sessions.Find)
+			if errors.Is(err, auth.ErrSignInAgain) && useOf(r, p) == auth.Navigate {
+				http.Redirect(w, r, "/login/start?return_to="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+				return nil
 			}
-			if v.principal == nil {
+			if err == nil && who == nil || errors.Is(err, auth.ErrSignInAgain) {
 				return a.askToSignIn(w, r)
 			}
+			if err != nil {
+				return err
+			}
+			v.principal = who.Through(flags.ViaConsole)
 			rec.principal = v.principal
 			if !v.principal.May(p.need) {
-				return forbidden(v.principal, p.need)
+				return a.forbidden(v.principal, p.need)
 			}
 			r.Body = http.MaxBytesReader(w, r.Body, largeBody)
 			if r.Method == http.MethodPost {
@@ -102,6 +108,17 @@ func (a *app) console(p screen) http.Handler {
 			a.failPage(rec, r, v, err)
 		}
 	})
+}
+
+// useOf says what a request to a page wants of the session.
+func useOf(r *http.Request, p screen) auth.Use {
+	switch {
+	case r.Method == http.MethodPost && p.need == auth.Operator:
+		return auth.Change
+	case r.Method != http.MethodPost && !fromHtmx(r) && r.Header.Get("Accept") != "text/event-stream":
+		return auth.Navigate
+	}
+	return auth.Look
 }
 
 // entrance runs a page that needs no session.
@@ -245,7 +262,7 @@ func (a *app) swaps(w http.ResponseWriter, status int, s templates.Swaps) error 
 }
 
 // consolePolicy is the CSP of the console: our own scripts, styles, images and requests, nothing inline.
-const consolePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+const consolePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 
 func (a *app) writeHTML(w http.ResponseWriter, status int, render func(io.Writer) error) error {
 	var b bytes.Buffer
@@ -254,7 +271,11 @@ func (a *app) writeHTML(w http.ResponseWriter, status int, render func(io.Writer
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", consolePolicy)
+	policy := consolePolicy
+	if a.signIn != nil {
+		policy += " " + a.signIn.EndSessionOrigin() // the form that signs out leads on to there
+	}
+	h.Set("Content-Security-Policy", strings.TrimSpace(policy))
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
@@ -341,7 +362,16 @@ func (a *app) failPage(rec *recorder, r *http.Request, v visit, err error) {
 	var conflict *flags.Conflict
 	var invalid *flags.Invalid
 	var tooLarge *http.MaxBytesError
+	var many *tooMany
 	switch {
+	case errors.As(err, &many):
+		status, heading, text = http.StatusTooManyRequests, "Too many attempts", sentence(many.Error())
+		rec.Header().Set("Retry-After", retryAfter(many.wait))
+	case errors.Is(err, auth.ErrProviderAway):
+		rec.cause = err.Error()
+		status, heading = http.StatusServiceUnavailable, "The identity provider is away"
+		text = "It could not be asked whether you still may, so nothing was changed. Try again in a minute."
+		rec.Header().Set("Retry-After", "5")
 	case errors.As(err, &refused):
 		status, text = refused.status, sentence(refused.detail)
 		heading = http.StatusText(status)

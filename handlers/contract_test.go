@@ -99,10 +99,13 @@ func TestDocumentHasTheRoutes(t *testing.T) {
 		if got := op.Extensions["x-role"]; got != role {
 			t.Errorf("%s: x-role is %v, want %s", name, got, role)
 		}
+		if got := op.Extensions["x-members"] == true; rt.need != auth.Nobody && got != rt.members {
+			t.Errorf("%s: x-members is %t, want %t", name, got, rt.members)
+		}
 		if open := op.Security != nil && len(*op.Security) == 0; open != (rt.need == auth.Nobody) {
 			t.Errorf("%s: open is %t, want %t", name, open, !open)
 		}
-		for _, status := range []int{401, 403} {
+		for _, status := range []int{401, 403, 429} {
 			if got, want := op.Responses.Status(status) != nil, rt.need != auth.Nobody; got != want {
 				t.Errorf("%s: has %d: %t, want %t", name, status, got, want)
 			}
@@ -165,6 +168,11 @@ func TestContract(t *testing.T) {
 
 	broken := start(t)
 	broken.db.Close()
+	flooded := start(t)
+	bad := "Authorization: Bearer nothing"
+	for range 60 {
+		flooded.want(t, http.StatusUnauthorized, "GET /flags", "", bad)
+	}
 	misprinted := listen(t, []byte("openapi: ["))
 	if err := misprinted.Start(appliance(t, s.db, time.Now, discard, misprinted.url)); err != nil {
 		t.Fatal(err)
@@ -193,6 +201,8 @@ func TestContract(t *testing.T) {
 				s.want(t, 413, sample.line, sample.body+strings.Repeat(" ", largeBody))
 			case status == "415":
 				s.want(t, 415, sample.line, sample.body, "Content-Type: text/plain")
+			case status == "429":
+				flooded.want(t, 429, sample.line, sample.body, bad)
 			case status == "500" && op.OperationID == "getDocs":
 				misprinted.want(t, 500, sample.line, sample.body)
 			case status == "500":
@@ -275,7 +285,7 @@ func TestContract(t *testing.T) {
 	}
 
 	covered := map[string]bool{}
-	for _, s := range []*running{s, starting, broken, misprinted} {
+	for _, s := range []*running{s, starting, broken, flooded, misprinted} {
 		maps.Copy(covered, s.covered)
 	}
 	eachOperation(func(path, method string, op *openapi3.Operation) {

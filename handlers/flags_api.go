@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
 )
@@ -22,7 +24,22 @@ const (
 	historyMost    = 200
 )
 
-func (a *app) listFlags(w http.ResponseWriter, r *http.Request, _ call) error {
+// memberFlag is a flag without what names other customers: its scope and history.
+type memberFlag struct {
+	Key         string      `json:"key"`
+	Description string      `json:"description"`
+	State       flags.State `json:"state"`
+	Pct         int         `json:"pct"`
+	Version     int64       `json:"version"`
+	CreatedAt   time.Time   `json:"createdAt"`
+	UpdatedAt   time.Time   `json:"updatedAt"`
+}
+
+func forMember(f *flags.Flag) memberFlag {
+	return memberFlag{f.Key, f.Description, f.State, f.Pct, f.Version, f.CreatedAt, f.UpdatedAt}
+}
+
+func (a *app) listFlags(w http.ResponseWriter, r *http.Request, c call) error {
 	q := r.URL.Query()
 	text, state := strings.ToLower(q.Get("q")), flags.State(q.Get("state"))
 	if state != "" && !slices.Contains(flags.States, state) {
@@ -33,6 +50,13 @@ func (a *app) listFlags(w http.ResponseWriter, r *http.Request, _ call) error {
 		if (state == "" || f.State == state) && contains(text, f.Key, f.Description) {
 			out = append(out, f)
 		}
+	}
+	if c.principal.Role == auth.Member {
+		briefly := make([]memberFlag, len(out))
+		for i, f := range out {
+			briefly[i] = forMember(f)
+		}
+		return writeJSON(w, http.StatusOK, briefly)
 	}
 	return writeJSON(w, http.StatusOK, out)
 }
@@ -98,13 +122,16 @@ func (a *app) flag(s *flags.Snapshot, r *http.Request) (*flags.Flag, error) {
 	return f, nil
 }
 
-func (a *app) getFlag(w http.ResponseWriter, r *http.Request, _ call) error {
+func (a *app) getFlag(w http.ResponseWriter, r *http.Request, c call) error {
 	f, err := a.flag(a.db.Current(), r)
 	if err != nil {
 		return err
 	}
 	if done, err := notModified(w, r, versionTag(f.Version)); done || err != nil {
 		return err
+	}
+	if c.principal.Role == auth.Member {
+		return writeJSON(w, http.StatusOK, forMember(f))
 	}
 	return a.writeFlag(w, r, http.StatusOK, f)
 }

@@ -193,7 +193,7 @@ func TestPatchFlag(t *testing.T) {
 	}
 	e := f.History[0]
 	wantEntry := flags.Entry{ID: e.ID, At: e.At, Revision: s.db.Current().Revision(), Actor: "token:operator", Action: flags.Updated, Version: 2, Note: "more",
-		Changes: flags.Changes{"pct": {From: []byte("50"), To: []byte("60")}}, Impact: e.Impact}
+		Changes: flags.Changes{"pct": {From: []byte("50"), To: []byte("60")}}, Impact: e.Impact, Via: flags.ViaToken}
 	if !reflect.DeepEqual(e, wantEntry) || !e.At.Equal(f.UpdatedAt) || len(f.History) != 2 || f.History[1].Action != flags.Created {
 		t.Errorf("history %s, want first %s", show(f.History), show(wantEntry))
 	}

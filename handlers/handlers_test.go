@@ -70,14 +70,19 @@ func startDemo(t testing.TB) *running {
 func open(t testing.TB, dir string) *running {
 	t.Helper()
 	s := listen(t, readSpec())
-	now := func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
-	s.dir, s.db = dir, dbtest.OpenAt(t, dir, now)
-	err := s.Start(appliance(t, s.db, now, s.opts.Log, s.url))
+	s.dir, s.db = dir, dbtest.OpenAt(t, dir, s.now)
+	err := s.Start(appliance(t, s.db, s.now, s.opts.Log, s.url))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
+
+// now is the server's clock, which a test moves.
+func (s *running) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
+// moveClock moves the server's clock forward.
+func (s *running) moveClock(d time.Duration) { s.ahead.Add(int64(d)) }
 
 // appliance is what a test's server runs on.
 func appliance(t testing.TB, d *db.DB, now func() time.Time, log *slog.Logger, address string) Appliance {

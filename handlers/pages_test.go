@@ -431,10 +431,10 @@ func TestPagesAuditCSV(t *testing.T) {
 	}
 	equal(t, "rows", len(rows), len(entries)+1)
 	equalLists(t, "head", rows[0], []string{"id", "time", "revision", "actor", "kind", "name", "action", "version", "note", "changes",
-		"production gained", "production lost", "staging gained", "staging lost", "development gained", "development lost"})
+		"via", "subject", "issuer", "client", "production gained", "production lost", "staging gained", "staging lost", "development gained", "development lost"})
 	e := entries[0]
 	equalLists(t, "newest row", rows[1], []string{strconv.FormatInt(e.ID, 10), e.At.Format(time.RFC3339), strconv.FormatInt(e.Revision, 10), e.Actor, "flag", "in_csv", "updated", "2",
-		`'=HYPERLINK("https://evil.example","x")`, `{"state":{"from":"off","to":"on"}}`, tenants, "0", tenants, "0", tenants, "0"})
+		`'=HYPERLINK("https://evil.example","x")`, `{"state":{"from":"off","to":"on"}}`, "", "", "", "", tenants, "0", tenants, "0", tenants, "0"})
 	for _, row := range rows {
 		if i := slices.IndexFunc(row, func(cell string) bool { return cell != "" && strings.ContainsRune("=+-@", rune(cell[0])) }); i >= 0 {
 			t.Errorf("cell %q can be a formula", row[i])

@@ -45,21 +45,21 @@ func contains(text string, in ...string) bool {
 	return text == "" || slices.ContainsFunc(in, func(s string) bool { return strings.Contains(strings.ToLower(s), text) })
 }
 
-func (a *app) listTenants(w http.ResponseWriter, r *http.Request, _ call) error {
+func (a *app) listTenants(w http.ResponseWriter, r *http.Request, c call) error {
 	q := r.URL.Query()
 	text, plan, partner := strings.ToLower(q.Get("q")), q.Get("plan"), q.Get("partner")
 	if plan != "" && !slices.Contains(flags.Plans, plan) {
 		return badQuery("plan", "must be one of "+strings.Join(flags.Plans, ", "))
 	}
 	return writePage(w, r, a.db.Current().Tenants(), func(t *flags.Tenant) string { return t.Slug }, func(t *flags.Tenant) bool {
-		return (plan == "" || t.Plan == plan) && (partner == "" || t.PartnerSlug == partner) && contains(text, t.Slug, t.Name)
+		return c.principal.Sees(t.Slug) && (plan == "" || t.Plan == plan) && (partner == "" || t.PartnerSlug == partner) && contains(text, t.Slug, t.Name)
 	})
 }
 
-func (a *app) getTenant(w http.ResponseWriter, r *http.Request, _ call) error {
+func (a *app) getTenant(w http.ResponseWriter, r *http.Request, c call) error {
 	slug := r.PathValue("slug")
 	t := a.db.Current().Tenant(slug)
-	if t == nil {
+	if t == nil || !c.principal.Sees(slug) {
 		return noTenant(slug)
 	}
 	return writeJSON(w, http.StatusOK, t)

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/flags"
@@ -50,6 +52,18 @@ type unavailable struct{ reason string }
 
 func (e *unavailable) Error() string { return e.reason }
 
+// tooMany is a failed attempt from an address that had too many of them.
+type tooMany struct{ wait time.Duration }
+
+func (e *tooMany) Error() string {
+	return fmt.Sprintf("too many failed credentials came from this address; wait %s. A good one is taken at any time", retryAfter(e.wait)+" s")
+}
+
+// retryAfter is a duration in the whole seconds of Retry-After.
+func retryAfter(d time.Duration) string {
+	return strconv.Itoa(int((d + time.Second - 1) / time.Second))
+}
+
 // fail answers with an error. This is the table from errors to statuses; what is not in it is a 500,
 // which is logged and tells the client only an id.
 func (s *Server) fail(rec *recorder, r *http.Request, err error) {
@@ -60,13 +74,21 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 		conflict  *flags.Conflict
 		refused   *refusal
 		away      *unavailable
+		many      *tooMany
 	)
 	p := problem{Detail: err.Error()}
 	kind := ""
 	switch {
 	case errors.As(err, &malformed):
 		p.Status, kind = http.StatusBadRequest, "bad-request"
-	case errors.Is(err, auth.ErrNoCredentials):
+	case errors.As(err, &many):
+		p.Status, kind = http.StatusTooManyRequests, "too-many-requests"
+		rec.Header().Set("Retry-After", retryAfter(many.wait))
+	case errors.Is(err, auth.ErrProviderAway):
+		p.Status, kind, p.Detail = http.StatusServiceUnavailable, "unavailable", "the identity provider can't be asked about this credential now"
+		rec.Header().Set("Retry-After", "5")
+		rec.cause = err.Error()
+	case errors.Is(err, auth.ErrNoCredentials), errors.Is(err, auth.ErrSignInAgain):
 		p.Status, kind = http.StatusUnauthorized, "unauthorized"
 		rec.Header().Set("WWW-Authenticate", "Bearer")
 	case errors.Is(err, auth.ErrToken), errors.Is(err, auth.ErrCredentials):

@@ -27,11 +27,15 @@ type app struct {
 	server      *Server
 	db          *db.DB
 	tokens      *auth.Tokens
+	bearers     auth.Bearers
+	failures    *auth.Failures
 	environment string
 	csrf        *http.CrossOriginProtection
 
 	sessions     *auth.Sessions
-	links        *auth.Links // nil: nobody signs in by link here
+	openID       *auth.OpenID // nil: no identity provider
+	signIn       *auth.SignIn // nil: nobody signs in through one
+	links        *auth.Links  // nil: nobody signs in by link here
 	announceLink func(secret string)
 	confirmGain  int
 	now          func() time.Time
@@ -55,49 +59,56 @@ type route struct {
 	need         auth.Role
 	body         int64
 	handle       func(w http.ResponseWriter, r *http.Request, c call) error
+	members      bool // customers' people may use it too, and see what is theirs
 }
 
 func (r route) pattern(prefix string) string { return r.method + " " + prefix + r.path }
 
+// Who may use a route beside those of its role.
+const (
+	staff   = false // nobody
+	members = true  // customers' people
+)
+
 // apiRoutes are the routes for services and people with a credential; each stands under /api as well.
 func (a *app) apiRoutes() []route {
 	return []route{
-		{"POST", "/flags/evaluate", auth.Evaluate, smallBody, a.evaluate},
-		{"POST", "/flags/explain", auth.Read, smallBody, a.explain},
+		{"POST", "/flags/evaluate", auth.Evaluate, smallBody, a.evaluate, members},
+		{"POST", "/flags/explain", auth.Read, smallBody, a.explain, members},
 
-		{"GET", "/flags", auth.Read, noBody, a.listFlags},
-		{"POST", "/flags", auth.Operator, largeBody, a.createFlag},
-		{"GET", "/flags/{key}", auth.Read, noBody, a.getFlag},
-		{"PATCH", "/flags/{key}", auth.Operator, largeBody, a.patchFlag},
-		{"DELETE", "/flags/{key}", auth.Operator, noBody, a.deleteFlag},
-		{"POST", "/flags/{key}/restore", auth.Operator, largeBody, a.restoreFlag},
-		{"POST", "/flags/{key}/impact", auth.Read, largeBody, a.impact},
-		{"GET", "/flags/{key}/history", auth.Read, noBody, a.flagHistory},
-		{"GET", "/history", auth.Read, noBody, a.history},
+		{"GET", "/flags", auth.Read, noBody, a.listFlags, members},
+		{"POST", "/flags", auth.Operator, largeBody, a.createFlag, staff},
+		{"GET", "/flags/{key}", auth.Read, noBody, a.getFlag, members},
+		{"PATCH", "/flags/{key}", auth.Operator, largeBody, a.patchFlag, staff},
+		{"DELETE", "/flags/{key}", auth.Operator, noBody, a.deleteFlag, staff},
+		{"POST", "/flags/{key}/restore", auth.Operator, largeBody, a.restoreFlag, staff},
+		{"POST", "/flags/{key}/impact", auth.Read, largeBody, a.impact, staff},
+		{"GET", "/flags/{key}/history", auth.Read, noBody, a.flagHistory, staff},
+		{"GET", "/history", auth.Read, noBody, a.history, staff},
 
-		{"GET", "/tenants", auth.Read, noBody, a.listTenants},
-		{"POST", "/tenants", auth.Operator, largeBody, a.createTenant},
-		{"GET", "/tenants/{slug}", auth.Read, noBody, a.getTenant},
-		{"PUT", "/tenants/{slug}", auth.Operator, largeBody, a.putTenant},
-		{"PATCH", "/tenants/{slug}", auth.Operator, largeBody, a.patchTenant},
-		{"DELETE", "/tenants/{slug}", auth.Operator, noBody, a.deleteTenant},
+		{"GET", "/tenants", auth.Read, noBody, a.listTenants, members},
+		{"POST", "/tenants", auth.Operator, largeBody, a.createTenant, staff},
+		{"GET", "/tenants/{slug}", auth.Read, noBody, a.getTenant, members},
+		{"PUT", "/tenants/{slug}", auth.Operator, largeBody, a.putTenant, staff},
+		{"PATCH", "/tenants/{slug}", auth.Operator, largeBody, a.patchTenant, staff},
+		{"DELETE", "/tenants/{slug}", auth.Operator, noBody, a.deleteTenant, staff},
 
-		{"GET", "/partners", auth.Read, noBody, a.listPartners},
-		{"POST", "/partners", auth.Operator, largeBody, a.createPartner},
-		{"GET", "/partners/{slug}", auth.Read, noBody, a.getPartner},
-		{"PATCH", "/partners/{slug}", auth.Operator, largeBody, a.patchPartner},
-		{"DELETE", "/partners/{slug}", auth.Operator, noBody, a.deletePartner},
+		{"GET", "/partners", auth.Read, noBody, a.listPartners, staff},
+		{"POST", "/partners", auth.Operator, largeBody, a.createPartner, staff},
+		{"GET", "/partners/{slug}", auth.Read, noBody, a.getPartner, staff},
+		{"PATCH", "/partners/{slug}", auth.Operator, largeBody, a.patchPartner, staff},
+		{"DELETE", "/partners/{slug}", auth.Operator, noBody, a.deletePartner, staff},
 	}
 }
 
 // openRoutes need no credential.
 func (a *app) openRoutes() []route {
 	return []route{
-		{"GET", "/{$}", auth.Nobody, noBody, a.root},
-		{"GET", "/health", auth.Nobody, noBody, a.health},
-		{"GET", "/ready", auth.Nobody, noBody, a.ready},
-		{"GET", "/openapi.yaml", auth.Nobody, noBody, a.spec},
-		{"GET", "/docs", auth.Nobody, noBody, a.docsPage},
+		{"GET", "/{$}", auth.Nobody, noBody, a.root, members},
+		{"GET", "/health", auth.Nobody, noBody, a.health, members},
+		{"GET", "/ready", auth.Nobody, noBody, a.ready, members},
+		{"GET", "/openapi.yaml", auth.Nobody, noBody, a.spec, members},
+		{"GET", "/docs", auth.Nobody, noBody, a.docsPage, members},
 	}
 }
 
@@ -146,11 +157,14 @@ func (a *app) consolePages() []screen {
 // entrances need no session.
 func (a *app) entrances() []screen {
 	return []screen{
-		{"GET", "/login", auth.Nobody, a.signIn},
+		{"GET", "/login", auth.Nobody, a.signInPage},
 		{"POST", "/login", auth.Nobody, a.printLink},
+		{"GET", "/login/start", auth.Nobody, a.beginSignIn},
+		{"GET", auth.CallbackPath, auth.Nobody, a.finishSignIn},
 		{"GET", "/login/link", auth.Nobody, a.link},
 		{"POST", "/login/link", auth.Nobody, a.redeemLink},
 		{"POST", "/logout", auth.Nobody, a.signOut},
+		{"POST", auth.BackChannelPath, auth.Nobody, a.backChannelLogout},
 	}
 }
 
@@ -176,16 +190,16 @@ func (a *app) guard(rt route, browser bool) http.Handler {
 			if browser && a.csrf.Check(r) != nil {
 				return &refusal{http.StatusForbidden, "forbidden", "a change from another origin is refused"}
 			}
-			p, err := a.tokens.Bearer(r)
+			p, err := a.bearers.Principal(r)
 			if browser && errors.Is(err, auth.ErrNoCredentials) {
-				p, err = a.bySession(r)
+				p, err = a.bySession(r, rt)
 			}
 			if err != nil {
-				return err
+				return a.countFailure(rec, r, err)
 			}
 			rec.principal = p
-			if !p.May(rt.need) {
-				return forbidden(p, rt.need)
+			if !p.May(rt.need) && !(rt.members && p.Role == auth.Member) {
+				return a.forbidden(p, rt.need)
 			}
 			c := call{principal: p}
 			if rt.body != noBody {
@@ -202,19 +216,65 @@ func (a *app) guard(rt route, browser bool) http.Handler {
 }
 
 // bySession is the principal of the session cookie, which counts only where no credential is given.
-func (a *app) bySession(r *http.Request) (*auth.Principal, error) {
+func (a *app) bySession(r *http.Request, rt route) (*auth.Principal, error) {
 	if err := a.browser(r); err != nil {
 		return nil, err
 	}
-	p, err := a.sessions.Principal(r)
+	use := auth.Look
+	if rt.need == auth.Operator {
+		use = auth.Change
+	}
+	p, err := a.person(r, use, a.sessions.Find)
 	if err == nil && p == nil {
 		err = auth.ErrNoCredentials
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.Through(flags.ViaAPI), nil
+}
+
+// person is who a request's session is for, or nil. A session from another way of signing in than the one
+// that is configured is none.
+func (a *app) person(r *http.Request, use auth.Use, find func(*http.Request) (*auth.Session, error)) (*auth.Principal, error) {
+	s, err := find(r)
+	if err != nil || s == nil || s.FromProvider() && a.signIn == nil || !s.FromProvider() && a.signIn != nil {
+		return nil, err
+	}
+	if a.signIn == nil {
+		return &s.Principal, nil
+	}
+	p, err := a.signIn.Check(r.Context(), s, use)
+	if errors.Is(err, auth.ErrSessionEnded) {
+		return nil, nil
 	}
 	return p, err
 }
 
-func forbidden(p *auth.Principal, need auth.Role) error {
-	return &refusal{http.StatusForbidden, "forbidden", fmt.Sprintf("this needs the role %s; yours is %s", need, p.Role)}
+// countFailure notes the cause of a refused credential for the log, and counts it: past a number of
+// failures from one address, the answer is to wait. Giving no credential is no failure.
+func (a *app) countFailure(rec *recorder, r *http.Request, err error) error {
+	if !errors.Is(err, auth.ErrToken) && !errors.Is(err, auth.ErrCredentials) {
+		return err
+	}
+	rec.cause = err.Error()
+	return a.failed(r, err)
+}
+
+// failed counts a failed attempt to get in, and returns the error to answer with.
+func (a *app) failed(r *http.Request, err error) error {
+	if wait := a.failures.Count(auth.ClientAddress(r, a.server.opts.Proxies)); wait > 0 {
+		return &tooMany{wait}
+	}
+	return err
+}
+
+func (a *app) forbidden(p *auth.Principal, need auth.Role) error {
+	detail := fmt.Sprintf("this needs the role %s; yours is %s", need, p.Role)
+	if p.Role == auth.Nobody && a.signIn != nil {
+		detail += ", because you are in none of the groups that give one"
+	}
+	return &refusal{http.StatusForbidden, "forbidden", detail}
 }
 
 // readBody reads a JSON body of at most limit bytes.

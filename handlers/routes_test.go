@@ -66,6 +66,7 @@ func TestCredentials(t *testing.T) {
 	body := s.want(t, 401, "GET /flags", "", nobody).body
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			s.moveClock(time.Minute) // which forgets the failures so far: too many are answered otherwise
 			for _, prefix := range []string{"", "/api"} {
 				get := s.send(t, "GET "+prefix+"/flags"+tt.query, "", tt.headers...)
 				post := s.send(t, "POST "+prefix+"/flags/evaluate"+tt.query, `{"tenantSlug":"acme"}`, tt.headers...)
@@ -476,7 +477,7 @@ func TestNothingElseIsThere(t *testing.T) {
 	s := start(t)
 	s.registry(t)
 	for _, line := range []string{
-		"GET /me", "GET /events", "GET /metrics", "POST /logout/backchannel",
+		"GET /me", "GET /events", "GET /metrics",
 		"POST /ofrep/v1/evaluate/flags", "POST /ofrep/v1/evaluate/flags/search", "POST /tenants/acme/reconcile",
 		"GET /tenants/import", "POST /tenants/import", "GET /tokens", "POST /tokens", "GET /flags/evaluate", "GET /flags/explain",
 		"PATCH /flags/evaluate", "DELETE /flags/explain", "POST /flags/evaluate/impact", "GET /flags/explain/history",

@@ -32,6 +32,7 @@ type Options struct {
 	Version string // of the program, as /health tells it
 	Commit  string // that the program was built from
 	Spec    []byte // the OpenAPI document, in YAML
+	Proxies int    // how many proxies stand before the server, which tell the client's address
 }
 
 // Appliance is what a Server needs to do more than say that it is starting.
@@ -42,6 +43,7 @@ type Appliance struct {
 	PublicURL   string // scheme and host by which browsers reach the server
 
 	Sessions     *auth.Sessions
+	OpenID       *auth.OpenID        // identity providers; nil where none is configured
 	Links        *auth.Links         // one-time sign-in links; nil where there are none
 	AnnounceLink func(secret string) // prints a link for whoever sees the server's output
 	ConfirmGain  int                 // a console change by which more tenants gain is asked about
@@ -93,10 +95,14 @@ func (s *Server) Start(a Appliance) error {
 		return fmt.Errorf("public URL: %w", err)
 	}
 	app := &app{server: s, db: a.DB, tokens: a.Tokens, environment: a.Environment, csrf: csrf,
+		bearers: auth.Bearers{Tokens: a.Tokens}, openID: a.OpenID, failures: auth.NewFailures(a.Now),
 		sessions: a.Sessions, links: a.Links, announceLink: a.AnnounceLink, confirmGain: a.ConfirmGain,
 		now: a.Now, started: a.Now(), secure: strings.HasPrefix(a.PublicURL, "https:"), quit: s.quit, reach: &flags.Reach{},
 		// The document is read when someone first asks for the page: a start need not wait for it.
 		docs: sync.OnceValues(func() (templates.Docs, error) { return templates.NewDocs(s.opts.Spec) })}
+	if a.OpenID != nil {
+		app.bearers.JWTs, app.signIn = a.OpenID.JWTs, a.OpenID.SignIn
+	}
 	mux := http.NewServeMux()
 	for _, r := range app.apiRoutes() {
 		mux.Handle(r.pattern(""), app.guard(r, false))
@@ -165,17 +171,23 @@ func (s *Server) unrouted(rec *recorder, r *http.Request) {
 
 func (s *Server) logRequest(rec *recorder, r *http.Request, took time.Duration) {
 	level := slog.LevelInfo
-	if rec.quiet {
+	if rec.quiet && rec.cause == "" {
 		level = slog.LevelDebug
 	}
 	principal := "none"
 	if rec.principal != nil {
 		principal = rec.principal.Name
 	}
-	s.opts.Log.LogAttrs(context.Background(), level, "request",
+	attrs := []slog.Attr{
 		slog.String("id", rec.id), slog.String("method", r.Method), slog.String("route", r.Pattern),
 		slog.String("path", r.URL.Path), slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes),
-		slog.Float64("durationMs", float64(took.Microseconds())/1000), slog.String("principal", principal), slog.String("remote", r.RemoteAddr))
+		slog.Float64("durationMs", float64(took.Microseconds())/1000), slog.String("principal", principal),
+		slog.String("client", auth.ClientAddress(r, s.opts.Proxies)),
+	}
+	if rec.cause != "" {
+		attrs = append(attrs, slog.String("cause", rec.cause))
+	}
+	s.opts.Log.LogAttrs(context.Background(), level, "request", attrs...)
 }
 
 var errPanic = errors.New("panic")
@@ -196,9 +208,10 @@ type recorder struct {
 	http.ResponseWriter
 	id        string
 	principal *auth.Principal
-	routed    bool // one of our handlers has the request
-	quiet     bool // logged at debug only
-	unrouted  int  // the router's status, held back
+	cause     string // why a credential was refused: for the log, never for the client
+	routed    bool   // one of our handlers has the request
+	quiet     bool   // logged at debug only
+	unrouted  int    // the router's status, held back
 	status    int
 	bytes     int64
 }

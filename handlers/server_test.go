@@ -19,7 +19,7 @@ import (
 
 // logged is one line of the log.
 type logged struct {
-	Level, Msg, ID, Method, Route, Path, Principal, Remote string
+	Level, Msg, ID, Method, Route, Path, Principal, Client string
 	Error, Cause, Stack                                    string
 	Status                                                 int
 	Bytes                                                  int64
@@ -263,7 +263,7 @@ func TestRequestLog(t *testing.T) {
 		{"POST /flags/evaluate", `{"tenantSlug":"acme"}`, []string{"If-None-Match: *"}, logged{Method: "POST", Route: "POST /flags/evaluate", Path: "/flags/evaluate", Status: 304, Principal: "token:operator"}},
 		{"DELETE /flags/search", "", []string{s.as("read")}, logged{Method: "DELETE", Route: "DELETE /flags/{key}", Path: "/flags/search", Status: 403, Principal: "token:read"}},
 		{"GET /flags", "", []string{nobody}, logged{Method: "GET", Route: "GET /flags", Path: "/flags", Status: 401, Principal: "none"}},
-		{"GET /flags", "", []string{"Authorization: Bearer dzk_mistyped-secret"}, logged{Method: "GET", Route: "GET /flags", Path: "/flags", Status: 401, Principal: "none"}},
+		{"GET /flags", "", []string{"Authorization: Bearer dzk_mistyped-secret"}, logged{Method: "GET", Route: "GET /flags", Path: "/flags", Status: 401, Principal: "none", Cause: "invalid token"}},
 		{"GET /flags?access_token=dzk_in-the-query", "", []string{nobody, "Cookie: s=dzk_in-a-cookie"}, logged{Method: "GET", Route: "GET /flags", Path: "/flags", Status: 401, Principal: "none"}},
 		{"GET /nothing", "", nil, logged{Method: "GET", Path: "/nothing", Status: 404, Principal: "none"}},
 		{"PUT /flags", "{}", nil, logged{Method: "PUT", Path: "/flags", Status: 405, Principal: "none"}},
@@ -278,11 +278,11 @@ func TestRequestLog(t *testing.T) {
 			t.Fatalf("%s: %d lines of requests, want %d", tt.line, len(lines), n+i+1)
 		}
 		got := lines[n+i]
-		if got.DurationMs == nil || *got.DurationMs < 0 || got.Time == "" || !strings.HasPrefix(got.Remote, "127.0.0.1:") || got.ID != a.header.Get("X-Request-Id") || got.Bytes != int64(len(a.body)) {
-			t.Errorf("%s: the line %s, want durationMs, time, remote, id %s and bytes %d", tt.line, show(got), a.header.Get("X-Request-Id"), len(a.body))
+		if got.DurationMs == nil || *got.DurationMs < 0 || got.Time == "" || got.Client != "127.0.0.1" || got.ID != a.header.Get("X-Request-Id") || got.Bytes != int64(len(a.body)) {
+			t.Errorf("%s: the line %s, want durationMs, time, client, id %s and bytes %d", tt.line, show(got), a.header.Get("X-Request-Id"), len(a.body))
 		}
 		tt.want.Level, tt.want.Msg = "INFO", "request"
-		tt.want.ID, tt.want.DurationMs, tt.want.Time, tt.want.Remote, tt.want.Bytes = got.ID, got.DurationMs, got.Time, got.Remote, got.Bytes
+		tt.want.ID, tt.want.DurationMs, tt.want.Time, tt.want.Client, tt.want.Bytes = got.ID, got.DurationMs, got.Time, got.Client, got.Bytes
 		if got != tt.want {
 			t.Errorf("%s: the line %s, want %s", tt.line, show(got), show(tt.want))
 		}

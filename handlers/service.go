@@ -35,7 +35,7 @@ func (a *app) ready(w http.ResponseWriter, r *http.Request, _ call) error {
 		Status           string `json:"status"`
 		Replication      string `json:"replication"`
 		IdentityProvider string `json:"identityProvider"`
-	}{"ready", "off", "off"})
+	}{"ready", "off", a.openID.State()})
 }
 
 // root leads a person to the console.

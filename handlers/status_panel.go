@@ -29,10 +29,6 @@ func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error 
 		}
 	}
 	s := v.snapshot
-	signIn := templates.StatusFact{Name: "Sign-in", Value: "one-time link", Note: "for operator@localhost, on loopback addresses alone"}
-	if a.links == nil {
-		signIn = templates.StatusFact{Name: "Sign-in", Value: "none", Note: "no identity provider, and not a loopback address"}
-	}
 	replication := templates.StatusFact{Name: "Replication", Value: "not configured", Note: "changes exist on this machine only"}
 	fact := func(name, value string) templates.StatusFact { return templates.StatusFact{Name: name, Value: value} }
 	count := func(name string, n int) templates.StatusFact { return fact(name, strconv.Itoa(n)) }
@@ -47,7 +43,7 @@ func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error 
 		{Name: "Registry", Facts: []templates.StatusFact{
 			count("Flags", len(s.Flags())), count("Tenants", len(s.Tenants())), count("Partners", len(s.Partners())), fact("Log entries", strconv.FormatInt(about.Entries, 10)),
 			{Name: "Environments", Value: strings.Join(s.Environments(), ", "), Note: "the default is " + a.environment}}},
-		{Name: "Access", Facts: []templates.StatusFact{signIn, count("Active API tokens", usable), count("Event streams now", a.db.Live().Subscribers())}},
+		{Name: "Access", Facts: append(a.accessFacts(), count("Active API tokens", usable), count("Event streams now", a.db.Live().Subscribers()))},
 	}}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s, %s\n", Service, now.UTC().Format(time.RFC3339))
@@ -62,6 +58,37 @@ func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error 
 	}
 	page.Text = text.String()
 	return a.html(w, http.StatusOK, page)
+}
+
+// accessFacts say how people and services get in, and how the identity providers are.
+func (a *app) accessFacts() []templates.StatusFact {
+	signIn := templates.StatusFact{Name: "Sign-in", Value: "none", Note: "no identity provider, and not a loopback address"}
+	switch {
+	case a.signIn != nil:
+		groups := a.signIn.Groups()
+		signIn = templates.StatusFact{Name: "Sign-in", Value: "single sign-on", Note: "members of " + groups.Operator + " change flags"}
+		if groups.Read != "" {
+			signIn.Note += ", of " + groups.Read + " look at them"
+		}
+	case a.links != nil:
+		signIn = templates.StatusFact{Name: "Sign-in", Value: "one-time link", Note: "for operator@localhost, on loopback addresses alone"}
+	}
+	facts := []templates.StatusFact{signIn}
+	for _, p := range a.openID.Providers() {
+		fact := templates.StatusFact{Name: "Identity provider", Value: p.Issuer}
+		switch {
+		case p.Trouble != nil && p.Trouble.Away:
+			fact.Note = "away since " + p.Trouble.Since.UTC().Format("2 Jan 15:04") + " UTC: " + p.Trouble.Error()
+		case p.Trouble != nil:
+			fact.Note = "can’t be used: " + p.Trouble.Error()
+		case p.Asked.IsZero():
+			fact.Note = "not asked yet"
+		default:
+			fact.Note = "keys from " + ago(p.Asked, a.now())
+		}
+		facts = append(facts, fact)
+	}
+	return facts
 }
 
 // lasting is a duration as people read it: its two largest units.

@@ -3,6 +3,7 @@ package handlers
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/flags"
 	"github.com/dezky/platform-api/templates"
 )
@@ -96,8 +98,8 @@ func (a *app) events(w http.ResponseWriter, r *http.Request, v visit) error {
 		select {
 		case <-wake:
 		case <-ping.C:
-			if p, err := a.sessions.Principal(r); err == nil && p == nil { // it has ended: the reader learns it as it asks again
-				return nil
+			if p, err := a.person(r, auth.Look, a.sessions.Peek); err == nil && p == nil || errors.Is(err, auth.ErrSignInAgain) {
+				return nil // the session has ended: the reader learns it as it asks again
 			}
 			if err := send("event: ping\ndata: {}\n\n"); err != nil {
 				return nil

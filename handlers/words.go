@@ -201,10 +201,16 @@ func plainValue(field string, raw json.RawMessage) string {
 	return fmt.Sprint(v)
 }
 
+// throughWords are the ways by which a change comes, in words.
+var throughWords = map[flags.Via]string{
+	flags.ViaConsole: "in the console", flags.ViaAPI: "by the API", flags.ViaToken: "by an API token",
+	flags.ViaCommand: "by a command on the server", flags.ViaImport: "by an import", flags.ViaSeed: "at the start, from the seeds",
+}
+
 // historyEntry is a log entry in words.
 func (a *app) historyEntry(e flags.Entry) templates.HistoryEntry {
 	h := templates.HistoryEntry{ID: e.ID, When: a.time(e.At), Actor: e.Actor, Kind: string(e.Kind), Name: e.Name,
-		Diffs: diffs(e), Note: e.Note, Version: e.Version, Revision: e.Revision}
+		Diffs: diffs(e), Note: e.Note, Version: e.Version, Revision: e.Revision, Via: throughWords[e.Via]}
 	switch e.Kind {
 	case flags.KindFlag, "":
 		h.Link = "/operator/flags/" + e.Name

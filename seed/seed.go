@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dezky/platform-api/db"
@@ -49,7 +50,7 @@ func Plant(ctx context.Context, d *db.DB, demo bool, now time.Time) error {
 		return err
 	}
 	if !demo || !empty {
-		if err := d.Plant(ctx, db.By{Actor: Actor}, seeds); err != nil {
+		if err := d.Plant(ctx, db.By{Actor: Actor, Via: flags.ViaSeed}, seeds); err != nil {
 			return fmt.Errorf("plant the seeds: %w", err)
 		}
 		return nil
@@ -58,7 +59,7 @@ func Plant(ctx context.Context, d *db.DB, demo bool, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("demo.json: %w", err)
 	}
-	story = slices.Insert(story, 0, db.Step{By: db.By{Actor: Actor, At: story[0].By.At.Add(-time.Hour)}, Plant: &seeds})
+	story = slices.Insert(story, 0, db.Step{By: db.By{Actor: Actor, Via: flags.ViaSeed, At: story[0].By.At.Add(-time.Hour)}, Plant: &seeds})
 	last, err := d.History(ctx, db.HistoryFilter{Limit: 1})
 	if err != nil {
 		return err
@@ -158,7 +159,10 @@ func demoStory(now time.Time) ([]db.Step, error) {
 		if err != nil {
 			return nil, fmt.Errorf("step %d: ago: %w", i, err)
 		}
-		step := db.Step{By: db.By{Actor: s.Actor, At: now.Add(-ago)}}
+		step := db.Step{By: db.By{Actor: s.Actor, Via: flags.ViaConsole, At: now.Add(-ago)}}
+		if strings.HasPrefix(s.Actor, "token:") {
+			step.By.Via = flags.ViaToken
+		}
 		restore := s.Restore
 		if restore != nil {
 			var r struct {

@@ -341,6 +341,7 @@ type HistoryEntry struct {
 	Version    int64
 	Revision   int64
 	Restorable bool
+	Via        string // the entrance, in words; "" where the log does not say
 }
 
 // Diff is one field before and after.
@@ -444,14 +445,25 @@ type Chip struct{ Key, Axis, Value string }
 
 // SignIn is the page before a session.
 type SignIn struct {
-	Link     bool // a one-time link can be had
-	Printed  bool // a new one has been printed
+	Provider string // the identity provider's host; "" where there is none
+	Link     bool   // a one-time link can be had
+	Printed  bool   // a new one has been printed
 	ReturnTo string
 	Error    string
 	Reason   string // why there is no sign-in here, in words
 }
 
 func (SignIn) template() (page, name string) { return "login", "layout" }
+
+// NoGroup tells a person whom the identity provider knows why they are not in.
+type NoGroup struct {
+	Who            string
+	Groups         []string // that the provider sent
+	Operator, Read string   // those that let people in; Read may be ""
+	ReturnTo       string
+}
+
+func (NoGroup) template() (page, name string) { return "no_group", "layout" }
 
 // SignInLink is the page that redeems a one-time link.
 type SignInLink struct {

@@ -144,11 +144,11 @@ type AuditRow struct {
 // AuditEntryPage is one entry of the log, whole.
 type AuditEntryPage struct {
 	Chrome
-	Entry AuditRow
-	Heading,
-	Action string
-	Fields []AuditField
-	Reach  []AuditReach
+	Entry                   AuditRow
+	Action                  string
+	Subject, Issuer, Client string // who it was to an identity provider, where one knows
+	Fields                  []AuditField
+	Reach                   []AuditReach
 }
 
 func (AuditEntryPage) template() (page, name string) { return "audit_entry", "layout" }
