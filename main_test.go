@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dezky/platform-api/auth/authtest"
 )
 
 // asProgram makes this test binary behave as the program, so that tests can run it as a process.
@@ -241,6 +243,78 @@ func TestDocumentsNameEverySetting(t *testing.T) {
 	}
 }
 
+// With an identity provider there is no link, and the start does not wait for the provider.
+func TestServeWithAnIdentityProvider(t *testing.T) {
+	p := authtest.New(t, authtest.Options{Alg: "ES256"})
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(authtest.Secret(authtest.ConsoleID)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	getenv := env("PLATFORM_API_OIDC_ISSUER", p.Issuer(), "PLATFORM_API_OIDC_CLIENT_ID", authtest.ConsoleID, "PLATFORM_API_OIDC_CLIENT_SECRET_FILE", secret,
+		"PLATFORM_API_URL", "http://localhost:3001", "PLATFORM_API_READ_GROUP", "dezky-viewers", "PLATFORM_API_JWT_AUDIENCES", "service="+p.Issuer()+"#"+authtest.ServiceID)
+	dir := t.TempDir()
+	provider := func(s server) string {
+		t.Helper()
+		response, err := http.Get(s.base + "/ready")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		var ready struct{ Status, IdentityProvider string }
+		if err := json.NewDecoder(response.Body).Decode(&ready); err != nil || ready.Status != "ready" {
+			t.Fatalf("GET /ready = %d %+v, %v", response.StatusCode, ready, err)
+		}
+		return ready.IdentityProvider
+	}
+	flags := func(s server, token string) int {
+		t.Helper()
+		r, err := http.NewRequest("GET", s.base+"/flags", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		return response.StatusCode
+	}
+
+	p.Stop()
+	s := begin(t, getenv, dir)
+	if line := s.log.await("sign-in"); line["redirectURI"] != "http://localhost:3001/login/callback" || line["issuer"] != p.Issuer() {
+		t.Errorf("log %v, want the redirect URI and the issuer", line)
+	}
+	s.log.await("ready")
+	if got := provider(s); got != "away" {
+		t.Errorf("/ready says that the provider is %q, want away", got)
+	}
+	token := p.AccessToken(authtest.ServiceID, authtest.ServiceSub(authtest.ServiceID))
+	if got := flags(s, token); got != http.StatusServiceUnavailable {
+		t.Errorf("a token whose issuer was never asked: %d, want 503", got)
+	}
+	if err := p.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if status, got := flags(s, token), provider(s); status != http.StatusOK || got != "ok" {
+		t.Errorf("the provider back, the token gets %d and /ready says %q, want 200 and ok", status, got)
+	}
+	if status := s.stop(); status != exitOK {
+		t.Errorf("exit %d, want %d", status, exitOK)
+	}
+	if rest, err := io.ReadAll(s.out); err != nil || len(rest) > 0 {
+		t.Errorf("stdout goes on with %q, %v, want no sign-in link", rest, err)
+	}
+
+	p.Stop()
+	s = begin(t, getenv, dir)
+	s.log.await("ready")
+	if got := flags(s, token); got != http.StatusOK {
+		t.Errorf("after a restart without the provider the token gets %d, want 200 by the kept keys", got)
+	}
+}
+
 func TestVersion(t *testing.T) {
 	out := must(t, "version")
 	for _, want := range []string{"platform-api ", "commit ", "go1.", "SQLite 3."} {
@@ -306,6 +380,20 @@ var listening = regexp.MustCompile(`^Listening on (http://\S+)\n$`)
 // start runs `serve` in this process until the test ends.
 func start(t *testing.T, dir string, args ...string) server {
 	t.Helper()
+	s := begin(t, env(), dir, args...)
+	link, err := s.out.ReadString('\n')
+	if m := signIn.FindStringSubmatch(link); err != nil || m == nil || m[1] != s.base+"/login/link" {
+		t.Fatalf("stdout = %q, %v, want Sign in: %s/login/link#…", link, err, s.base)
+	} else {
+		s.secret = m[2]
+	}
+	s.log.await("ready")
+	return s
+}
+
+// begin is start in an environment, as far as that the server listens.
+func begin(t *testing.T, getenv func(string) string, dir string, args ...string) server {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	outR, outW, err := os.Pipe() // has room, so that printing a link need not wait for a reader
 	if err != nil {
@@ -315,7 +403,7 @@ func start(t *testing.T, dir string, args ...string) server {
 	errR, errW := io.Pipe()
 	status := make(chan int, 1)
 	go func() {
-		status <- run(ctx, append([]string{"serve", "-addr", "127.0.0.1:0", "-data-dir", dir}, args...), env(), outW, errW)
+		status <- run(ctx, append([]string{"serve", "-addr", "127.0.0.1:0", "-data-dir", dir}, args...), getenv, outW, errW)
 		outW.Close()
 		errW.Close()
 	}()
@@ -339,13 +427,6 @@ func start(t *testing.T, dir string, args ...string) server {
 		t.Fatalf("stdout = %q, want Listening on http://…", line)
 	}
 	s.base = match[1]
-	link, err := s.out.ReadString('\n')
-	if m := signIn.FindStringSubmatch(link); err != nil || m == nil || m[1] != s.base+"/login/link" {
-		t.Fatalf("stdout = %q, %v, want Sign in: %s/login/link#…", link, err, s.base)
-	} else {
-		s.secret = m[2]
-	}
-	s.log.await("ready")
 	return s
 }
 

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -105,6 +106,7 @@ type claims struct {
 	UID       json.RawMessage `json:"uid"`
 	Events    json.RawMessage `json:"events"`
 	Client    string          `json:"azp"`
+	ClientID  string          `json:"client_id"` // the same in RFC 9068
 	person
 }
 
@@ -378,7 +380,7 @@ func (c *claims) judge(h header, now time.Time) error {
 
 // principal is who a good token stands for.
 func (js *JWTs) principal(kind Kind, c claims) *Principal {
-	p := &Principal{Name: label(c.Email, c.Username, c.Subject), Via: flags.ViaAPI, Subject: c.Subject, Issuer: c.Issuer, Client: c.Client}
+	p := &Principal{Name: label(c.Email, c.Username, c.Subject), Via: flags.ViaAPI, Subject: c.Subject, Issuer: c.Issuer, Client: cmp.Or(c.Client, c.ClientID)}
 	switch kind {
 	case KindPortal:
 		p.Role, p.Tenants = Member, ownTenants(c.groups())
