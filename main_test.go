@@ -21,6 +21,9 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v4"
+
+	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/auth/authtest"
 )
 
@@ -312,6 +315,31 @@ func TestServeWithAnIdentityProvider(t *testing.T) {
 	s.log.await("ready")
 	if got := flags(s, token); got != http.StatusOK {
 		t.Errorf("after a restart without the provider the token gets %d, want 200 by the kept keys", got)
+	}
+}
+
+// TestBlueprint holds the blueprint for Authentik against the program, and against itself.
+func TestBlueprint(t *testing.T) {
+	content, err := os.ReadFile("docs/authentik-blueprint.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(content, &yaml.Node{}); err != nil {
+		t.Fatalf("it is no YAML: %v", err)
+	}
+	text := string(content)
+	want := []string{"%s" + auth.CallbackPath + `"`, `%s/login"`, "%s" + auth.BackChannelPath + `"`, "operator_group: " + operatorSetting.otherwise + " "}
+	for _, m := range regexp.MustCompile(`!(Context|KeyOf) ([a-z_-]+)`).FindAllStringSubmatch(text, -1) {
+		if m[1] == "Context" {
+			want = append(want, "\n  "+m[2]+": ")
+		} else {
+			want = append(want, "\n    id: "+m[2]+"\n")
+		}
+	}
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("the blueprint lacks %q", w)
+		}
 	}
 }
 
