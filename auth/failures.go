@@ -39,9 +39,10 @@ func NewFailures(now func() time.Time) *Failures {
 
 // Count notes a failed credential, and returns how long the address is to wait; 0 is not at all.
 func (f *Failures) Count(address string) time.Duration {
-	now, key := f.now(), network(address)
+	key := network(address)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	now := f.now() // under the lock: a count must not see a later one's time and begin anew
 	if len(f.recent) >= addressesMost || now.Sub(f.turned) >= failuresWindow || now.Before(f.turned) {
 		f.old, f.recent, f.turned = f.recent, map[netip.Addr]failed{}, now
 	}

@@ -218,12 +218,12 @@ func (i *issuer) fetch(ctx context.Context) error { return i.begin(true).wait(ct
 // begin returns the fetch that is under way, or begins one. It is nil where there were enough of late, and
 // this one need not be.
 func (i *issuer) begin(must bool) *flight {
-	now := i.now()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.flight != nil {
 		return i.flight
 	}
+	now := i.now()
 	i.fetches = slices.DeleteFunc(i.fetches, func(at time.Time) bool { return now.Sub(at) >= keyFetchWindow || at.After(now) })
 	if !must && len(i.fetches) >= keyFetches {
 		return nil

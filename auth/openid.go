@@ -50,30 +50,26 @@ func NewOpenID(ctx context.Context, o OpenIDOptions) (*OpenID, error) {
 		},
 	}
 	out := &OpenID{}
-	issuerOf := func(url string) (*issuer, error) {
+	issuerOf := func(url string) *issuer {
 		for _, i := range out.issuers {
 			if i.url == url {
-				return i, nil
+				return i
 			}
 		}
 		i := &issuer{url: url, life: ctx, http: client, db: o.DB, now: o.Now, log: o.Log, failing: make(chan struct{}, 1)}
 		for _, p := range kept {
 			if p.URL == url && o.Now().Sub(p.FetchedAt) < keysMost {
-				if err := i.load(p); err != nil {
-					return nil, err
+				if err := i.load(p); err != nil { // then it is as though nothing were kept
+					o.Log.Warn("kept provider not read", "error", err)
 				}
 			}
 		}
 		out.issuers = append(out.issuers, i)
-		return i, nil
+		return i
 	}
 	audiences := slices.Clone(o.Audiences)
 	if o.Client != nil {
-		i, err := issuerOf(o.Client.Issuer)
-		if err != nil {
-			return nil, err
-		}
-		out.SignIn = &SignIn{client: *o.Client, issuer: i, groups: o.Groups, sessions: o.Sessions, publicURL: o.PublicURL,
+		out.SignIn = &SignIn{client: *o.Client, issuer: issuerOf(o.Client.Issuer), groups: o.Groups, sessions: o.Sessions, publicURL: o.PublicURL,
 			now: o.Now, log: o.Log, used: map[string]time.Time{}}
 		audiences = append(audiences, Audience{KindOperator, o.Client.Issuer, o.Client.ID})
 	}
@@ -82,11 +78,7 @@ func NewOpenID(ctx context.Context, o OpenIDOptions) (*OpenID, error) {
 	}
 	slices.SortStableFunc(audiences, func(a, b Audience) int { return slices.Index(Kinds, a.Kind) - slices.Index(Kinds, b.Kind) })
 	for _, a := range audiences {
-		i, err := issuerOf(a.Issuer)
-		if err != nil {
-			return nil, err
-		}
-		out.JWTs.trusted = append(out.JWTs.trusted, trusted{a, i})
+		out.JWTs.trusted = append(out.JWTs.trusted, trusted{a, issuerOf(a.Issuer)})
 	}
 	return out, nil
 }

@@ -127,11 +127,16 @@ func ownTenants(groups []string) []string {
 // nameMost is how many characters of a claimed name the history keeps.
 const nameMost = 200
 
+// invisible characters have no place in a name: what looks like another's is taken for it.
+func invisible(r rune) bool {
+	return unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)
+}
+
 // label is the name of a person for the history: the email, else the username, else the subject. The names
 // of what is no person can't be claimed.
 func label(email, username, subject string) string {
 	for _, name := range []string{email, username, subject} {
-		name = strings.Join(strings.FieldsFunc(name, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }), " ")
+		name = strings.Join(strings.FieldsFunc(name, invisible), " ")
 		if name == "" {
 			continue
 		}

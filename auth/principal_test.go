@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/dezky/platform-api/db"
@@ -51,5 +52,27 @@ func TestBy(t *testing.T) {
 	p := Principal{Name: "token:ci", Role: Operator}
 	if got, want := p.By(), (db.By{Actor: "token:ci"}); got != want {
 		t.Errorf("By() = %+v, want %+v", got, want)
+	}
+}
+
+func TestLabel(t *testing.T) {
+	long := strings.Repeat("å", 300)
+	for _, tt := range []struct{ email, username, subject, want string }{
+		{"ops@dezky.example", "ops", "1", "ops@dezky.example"},
+		{"", "ops", "1", "ops"},
+		{" \t", "", "1", "1"},
+		{"", "", "\n", "person:unknown"},
+		{"system:seed", "", "1", "person:system:seed"},
+		{"", "Token:ci", "1", "person:Token:ci"},
+		{"operator@localhost", "", "1", "person:operator@localhost"},
+		{"\u200bsystem:seed", "", "1", "person:system:seed"},
+		{"\u202esystem:seed", "", "1", "person:system:seed"},
+		{"sys\u00adtem:seed", "", "1", "sys tem:seed"},
+		{"a\nb\x1b[31mc", "", "1", "a b [31mc"},
+		{long, "", "1", long[:2*nameMost]},
+	} {
+		if got := label(tt.email, tt.username, tt.subject); got != tt.want {
+			t.Errorf("label(%q, %q, %q) = %q, want %q", tt.email, tt.username, tt.subject, got, tt.want)
+		}
 	}
 }
