@@ -137,6 +137,7 @@ var (
 	operatorSetting     = &setting{"operator-group", "PLATFORM_API_OPERATOR_GROUP", "GROUP", "dezky-operators", "group of the identity provider whose members change flags"}
 	readSetting         = &setting{"read-group", "PLATFORM_API_READ_GROUP", "GROUP", "", "group of the identity provider whose members look at them (default none)"}
 	audiencesSetting    = &setting{"jwt-audiences", "PLATFORM_API_JWT_AUDIENCES", "LIST", "", "whose bearer tokens are accepted besides: kind=issuer#audience, space-separated, kind operator, service or portal"}
+	metricsSetting      = &setting{"metrics-addr", "PLATFORM_API_METRICS_ADDR", "ADDRESS", "", "a separate listen address for /metrics and /debug/pprof/, without a token (default none)"}
 	proxiesSetting      = &setting{"trusted-proxies", "PLATFORM_API_TRUSTED_PROXIES", "N", "0", "how many proxies stand before the server, which tell the client's address in X-Forwarded-For"}
 	dataDirSetting      = &setting{"data-dir", "PLATFORM_API_DATA_DIR", "DIR", "./data", "directory of platform-api.db and all other state"}
 	environmentsSetting = &setting{"environments", "PLATFORM_API_ENVIRONMENTS", "LIST", "production,staging,development", "the known environments, comma-separated"}
@@ -158,7 +159,7 @@ var commands []command
 func init() {
 	commands = []command{
 		{"serve", "", []*setting{addrSetting, urlSetting, dataDirSetting, environmentsSetting, environmentSetting,
-			issuerSetting, clientSetting, operatorSetting, readSetting, audiencesSetting, proxiesSetting, gainSetting, logSetting, demoSetting},
+			issuerSetting, clientSetting, operatorSetting, readSetting, audiencesSetting, proxiesSetting, metricsSetting, gainSetting, logSetting, demoSetting},
 			"runs the appliance, until SIGTERM or SIGINT", serve},
 		{"token create", "", []*setting{nameSetting, roleSetting, envSetting, expiresSetting, dataDirSetting, environmentsSetting},
 			"makes an API token and prints it, once, alone on a line; works beside a running server", tokenCreate},
@@ -361,14 +362,18 @@ func (c *call) address() string {
 	default:
 		addr = "127.0.0.1:3001"
 	}
+	c.checkAddress(addrSetting, addr)
+	return addr
+}
+
+func (c *call) checkAddress(s *setting, addr string) {
 	_, port, err := net.SplitHostPort(addr)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		c.mistake(addrSetting, "%q is not an address such as 127.0.0.1:3001 or :3001", addr)
+		c.mistake(s, "%q is not an address such as 127.0.0.1:3001 or :3001", addr)
 	}
-	return addr
 }
 
 // publicURL returns the origin by which browsers reach the server, or "" for the bound address.
@@ -514,6 +519,10 @@ func serve(ctx context.Context, c *call) (err error) {
 	logger := c.logger()
 	addr, publicURL, options := c.address(), c.publicURL(), c.options()
 	openIDOptions := c.openID(publicURL)
+	metricsAddr := c.value(metricsSetting)
+	if metricsAddr != "" {
+		c.checkAddress(metricsSetting, metricsAddr)
+	}
 	confirmGain, proxies, keys := c.number(gainSetting), c.number(proxiesSetting), c.sessionKeys()
 	environment := c.value(environmentSetting)
 	if environment == "" && len(options.Environments) > 0 {
@@ -553,6 +562,13 @@ func serve(ctx context.Context, c *call) (err error) {
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          log.New(lineLogger{logger}, "", 0),
+	}
+	if metricsAddr != "" {
+		stop, err := serveMetrics(metricsAddr, app.Diagnostics(), logger)
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		defer stop()
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -623,6 +639,18 @@ func serve(ctx context.Context, c *call) (err error) {
 		logger.Info("stopping", "cause", context.Cause(ctx).Error())
 		return nil
 	}
+}
+
+// serveMetrics serves metrics and profiles on an address of their own, until stop is called.
+func serveMetrics(addr string, h http.Handler, logger *slog.Logger) (stop func(), err error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 120 * time.Second, ErrorLog: log.New(lineLogger{logger}, "", 0)}
+	go server.Serve(listener)
+	logger.Info("metrics", "url", "http://"+listener.Addr().String()+"/metrics")
+	return func() { server.Close() }, nil
 }
 
 // shutdown lets requests end, for a while. It may be called again.

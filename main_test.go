@@ -343,6 +343,29 @@ func TestBlueprint(t *testing.T) {
 	}
 }
 
+// Metrics and profiles have a listener of their own, which ends with the server.
+func TestServeMetrics(t *testing.T) {
+	s := begin(t, env(), t.TempDir(), "-metrics-addr", "127.0.0.1:0")
+	address, _ := s.log.await("metrics")["url"].(string)
+	s.log.await("ready")
+	response, err := http.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK || !strings.Contains(string(text), "\nplatform_api_ready 1\n") {
+		t.Errorf("GET %s = %d %.200s, %v, want platform_api_ready 1", address, response.StatusCode, text, err)
+	}
+	if status := s.stop(); status != exitOK {
+		t.Errorf("exit %d, want %d", status, exitOK)
+	}
+	if response, err := http.Get(address); err == nil {
+		response.Body.Close()
+		t.Errorf("after the stop %s still answers", address)
+	}
+}
+
 func TestVersion(t *testing.T) {
 	out := must(t, "version")
 	for _, want := range []string{"platform-api ", "commit ", "go1.", "SQLite 3."} {

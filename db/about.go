@@ -26,12 +26,22 @@ func (db *DB) About(ctx context.Context) (About, error) {
 	if err != nil {
 		return a, fmt.Errorf("about the database: %w", err)
 	}
-	info, err := os.Stat(db.path + "-wal")
-	switch {
-	case err == nil:
-		a.WAL = info.Size()
-	case !errors.Is(err, fs.ErrNotExist):
-		return a, fmt.Errorf("about the database: %w", err)
+	_, a.WAL, err = db.Size()
+	return a, err
+}
+
+// Size returns the bytes of the database file, and of the write-ahead log beside it. It asks the file
+// system alone.
+func (db *DB) Size() (file, wal int64, err error) {
+	info, err := os.Stat(db.path)
+	if err != nil {
+		return 0, 0, fmt.Errorf("size of the database: %w", err)
 	}
-	return a, nil
+	file = info.Size()
+	if info, err = os.Stat(db.path + "-wal"); errors.Is(err, fs.ErrNotExist) {
+		return file, 0, nil
+	} else if err != nil {
+		return 0, 0, fmt.Errorf("size of the database: %w", err)
+	}
+	return file, info.Size(), nil
 }

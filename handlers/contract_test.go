@@ -43,6 +43,7 @@ var samples = map[string]struct{ line, body string }{
 	"getReady":        {"GET /ready", ""},
 	"getOpenAPI":      {"GET /openapi.yaml", ""},
 	"getDocs":         {"GET /docs", ""},
+	"getMetrics":      {"GET /metrics", ""},
 }
 
 // eachOperation visits the operations of the document in order.
@@ -76,6 +77,9 @@ func TestDocumentHasTheRoutes(t *testing.T) {
 	routed := map[string]route{}
 	a := &app{}
 	for _, rt := range a.apiRoutes() {
+		routed[rt.method+" "+rt.path] = rt
+	}
+	for _, rt := range a.plainRoutes() {
 		routed[rt.method+" "+rt.path] = rt
 	}
 	for _, rt := range a.openRoutes() {
@@ -280,6 +284,7 @@ func TestContract(t *testing.T) {
 		{200, "GET /ready", "", []string{nobody}},
 		{200, "GET /openapi.yaml", "", []string{nobody}},
 		{200, "GET /docs", "", []string{nobody}},
+		{200, "GET /metrics", "", nil},
 	} {
 		s.want(t, x.status, x.line, x.body, x.headers...)
 	}

@@ -64,6 +64,7 @@ func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return err
 	}
+	a.evaluations.Add(1)
 	if done, err := notModified(w, r, answerTag(s, t, environment)); done || err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/dezky/platform-api/auth"
@@ -43,6 +44,10 @@ type app struct {
 	secure       bool // browsers reach the server by https
 	reach        *flags.Reach
 	quit         <-chan struct{}
+
+	stats       stats
+	evaluations atomic.Uint64
+	prometheus  http.Handler
 
 	docs func() (templates.Docs, error)
 }
@@ -98,6 +103,13 @@ func (a *app) apiRoutes() []route {
 		{"GET", "/partners/{slug}", auth.Read, noBody, a.getPartner, staff},
 		{"PATCH", "/partners/{slug}", auth.Operator, largeBody, a.patchPartner, staff},
 		{"DELETE", "/partners/{slug}", auth.Operator, noBody, a.deletePartner, staff},
+	}
+}
+
+// plainRoutes are guarded like those above, and do not stand under /api.
+func (a *app) plainRoutes() []route {
+	return []route{
+		{"GET", "/metrics", auth.Read, noBody, a.metricsRoute, staff},
 	}
 }
 

@@ -477,7 +477,7 @@ func TestNothingElseIsThere(t *testing.T) {
 	s := start(t)
 	s.registry(t)
 	for _, line := range []string{
-		"GET /me", "GET /events", "GET /metrics",
+		"GET /me", "GET /events",
 		"POST /ofrep/v1/evaluate/flags", "POST /ofrep/v1/evaluate/flags/search", "POST /tenants/acme/reconcile",
 		"GET /tenants/import", "POST /tenants/import", "GET /tokens", "POST /tokens", "GET /flags/evaluate", "GET /flags/explain",
 		"PATCH /flags/evaluate", "DELETE /flags/explain", "POST /flags/evaluate/impact", "GET /flags/explain/history",

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
@@ -98,26 +100,35 @@ func (s *Server) Start(a Appliance) error {
 		bearers: auth.Bearers{Tokens: a.Tokens}, openID: a.OpenID, failures: auth.NewFailures(a.Now),
 		sessions: a.Sessions, links: a.Links, announceLink: a.AnnounceLink, confirmGain: a.ConfirmGain,
 		now: a.Now, started: a.Now(), secure: strings.HasPrefix(a.PublicURL, "https:"), quit: s.quit, reach: &flags.Reach{},
+		stats: stats{unrouted: {}},
 		// The document is read when someone first asks for the page: a start need not wait for it.
 		docs: sync.OnceValues(func() (templates.Docs, error) { return templates.NewDocs(s.opts.Spec) })}
 	if a.OpenID != nil {
 		app.bearers.JWTs, app.signIn = a.OpenID.JWTs, a.OpenID.SignIn
 	}
 	mux := http.NewServeMux()
+	handle := func(pattern string, h http.Handler) {
+		mux.Handle(pattern, h)
+		app.stats[pattern] = &routeStats{}
+	}
 	for _, r := range app.apiRoutes() {
-		mux.Handle(r.pattern(""), app.guard(r, false))
-		mux.Handle(r.pattern("/api"), app.guard(r, true))
+		handle(r.pattern(""), app.guard(r, false))
+		handle(r.pattern("/api"), app.guard(r, true))
+	}
+	for _, r := range app.plainRoutes() {
+		handle(r.pattern(""), app.guard(r, false))
 	}
 	for _, r := range app.openRoutes() {
-		mux.Handle(r.pattern(""), app.open(r))
+		handle(r.pattern(""), app.open(r))
 	}
 	for _, p := range app.consolePages() {
-		mux.Handle(p.pattern(), zipped(app.console(p)))
+		handle(p.pattern(), zipped(app.console(p)))
 	}
 	for _, p := range app.entrances() {
-		mux.Handle(p.pattern(), zipped(app.entrance(p)))
+		handle(p.pattern(), zipped(app.entrance(p)))
 	}
-	mux.Handle("GET /static/", static.Handler())
+	handle("GET /static/", static.Handler())
+	app.prometheus = promhttp.HandlerFor(registryOf(app), promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4})
 	go app.reach.All(a.DB.Current()) // so that the first list need not wait for the counts
 	s.app.Store(app)
 	s.routes.Store(mux)
@@ -141,7 +152,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.opts.Log.Error("panic", "id", rec.id, "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
 			s.fail(rec, r, errPanic)
 		}
-		s.logRequest(rec, r, time.Since(start))
+		took := time.Since(start)
+		if a := s.app.Load(); a != nil {
+			a.stats.count(r.Pattern, rec.status, took)
+		}
+		s.logRequest(rec, r, took)
 		if cause != nil && begun {
 			panic(http.ErrAbortHandler) // so that nobody takes half an answer for a whole one
 		}

@@ -1,0 +1,165 @@
+package handlers
+
+import (
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Labels are bounded on purpose: routes, statuses, environments and providers of the configuration, never
+// flags, tenants or people.
+
+// counted are the statuses that are counted by themselves; others count as 0.
+var counted = []int{0, 200, 201, 204, 303, 304, 400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428, 429, 499, 500, 503}
+
+// buckets are the bounds of request durations.
+var buckets = []time.Duration{100 * time.Microsecond, 500 * time.Microsecond, time.Millisecond, 5 * time.Millisecond,
+	25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second}
+
+// routeStats count the requests to one route. Counting takes no lock.
+type routeStats struct {
+	statuses [32]atomic.Uint64 // by index in counted
+	under    [8]atomic.Uint64  // by index in buckets, each once
+	nanos    atomic.Int64
+}
+
+func (s *routeStats) count(status int, took time.Duration) {
+	s.statuses[max(0, slices.Index(counted, status))].Add(1)
+	if i := slices.IndexFunc(buckets, func(b time.Duration) bool { return took <= b }); i >= 0 {
+		s.under[i].Add(1)
+	}
+	s.nanos.Add(int64(took))
+}
+
+// stats are the counts by route pattern; it is never changed once requests come.
+type stats map[string]*routeStats
+
+// unrouted is the route of requests that have none.
+const unrouted = "none"
+
+func (s stats) count(pattern string, status int, took time.Duration) {
+	r := s[pattern]
+	if r == nil {
+		r = s[unrouted]
+	}
+	r.count(status, took)
+}
+
+// metrics tells Prometheus how the server is. It is a prometheus.Collector, asked only when someone looks.
+type metrics struct {
+	app *app
+
+	build, up, revision, flags, tenants, streams, evaluations, requests, durations,
+	database, wal, provider *prometheus.Desc
+}
+
+func newMetrics(a *app) *metrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("platform_api_"+name, help, labels, nil)
+	}
+	return &metrics{
+		app:         a,
+		build:       desc("build_info", "Always 1; the labels say what runs.", "version", "commit"),
+		up:          desc("ready", "1 while requests are answered, 0 while the server is stopping."),
+		revision:    desc("snapshot_revision", "Revision of flags and registry that is served."),
+		flags:       desc("flags", "Flags that exist."),
+		tenants:     desc("tenants", "Tenants that exist."),
+		streams:     desc("streams", "Event streams that are open."),
+		evaluations: desc("evaluations_total", "Evaluations of a tenant that were answered, unchanged ones too."),
+		requests:    desc("requests_total", "Requests by route and status; route none is what has no route.", "route", "status"),
+		durations:   desc("request_duration_seconds", "How long requests took, by route.", "route"),
+		database:    desc("sqlite_bytes", "Size of the database file."),
+		wal:         desc("sqlite_wal_bytes", "Size of the write-ahead log beside it."),
+		provider:    desc("identity_provider_up", "1 if the identity provider answered what can be used when it was last asked.", "issuer"),
+	}
+}
+
+// Describe sends what there is.
+func (m *metrics) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.build, m.up, m.revision, m.flags, m.tenants, m.streams, m.evaluations, m.requests, m.durations,
+		m.database, m.wal, m.provider} {
+		out <- d
+	}
+}
+
+// Collect sends how it is now.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	flag := func(on bool) float64 {
+		if on {
+			return 1
+		}
+		return 0
+	}
+	a, s := m.app, m.app.db.Current()
+	gauge(m.build, 1, a.server.opts.Version, a.server.opts.Commit)
+	gauge(m.up, flag(a.server.state.Load() == nil))
+	gauge(m.revision, float64(s.Revision()))
+	gauge(m.flags, float64(len(s.Flags())))
+	gauge(m.tenants, float64(len(s.Tenants())))
+	gauge(m.streams, float64(a.db.Live().Subscribers()))
+	out <- prometheus.MustNewConstMetric(m.evaluations, prometheus.CounterValue, float64(a.evaluations.Load()))
+	if file, wal, err := a.db.Size(); err == nil { // else they are missing, which says it
+		gauge(m.database, float64(file))
+		gauge(m.wal, float64(wal))
+	}
+	for _, p := range a.openID.Providers() {
+		gauge(m.provider, flag(p.Trouble == nil && !p.Asked.IsZero()), p.Issuer)
+	}
+	for route, r := range a.stats {
+		var total uint64
+		for i, status := range counted {
+			if n := r.statuses[i].Load(); n > 0 {
+				total += n
+				out <- prometheus.MustNewConstMetric(m.requests, prometheus.CounterValue, float64(n), route, strconv.Itoa(status))
+			}
+		}
+		under, sum := map[float64]uint64{}, uint64(0)
+		for i, b := range buckets {
+			sum += r.under[i].Load()
+			under[b.Seconds()] = sum
+		}
+		out <- prometheus.MustNewConstHistogram(m.durations, max(total, sum), time.Duration(r.nanos.Load()).Seconds(), under, route)
+	}
+}
+
+// registryOf has all of it, and what the Go runtime and the process tell.
+func registryOf(a *app) *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(newMetrics(a), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// metricsRoute answers whoever may read everything.
+func (a *app) metricsRoute(w http.ResponseWriter, r *http.Request, _ call) error {
+	w.(*recorder).quiet = true
+	a.prometheus.ServeHTTP(w, r)
+	return nil
+}
+
+// Diagnostics is what a separate listener serves without a credential: /metrics, and /debug/pprof/, which
+// can cost much and tell much. Before Start it answers 503.
+func (s *Server) Diagnostics() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		if a := s.app.Load(); a != nil {
+			a.prometheus.ServeHTTP(w, r)
+			return
+		}
+		http.Error(w, "starting", http.StatusServiceUnavailable)
+	})
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
+}
