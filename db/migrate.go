@@ -62,11 +62,18 @@ func newerSchema(has, knows int64) error {
 	return fmt.Errorf("the database has schema %d, newer than this program's %d: run the version that wrote it, or a later one", has, knows)
 }
 
+// copiesASecond is how many starts of the same second can each keep a copy.
+const copiesASecond = 100
+
 // copyBefore keeps the file as it is before a migration.
 func (db *DB) copyBefore(ctx context.Context, schema int64) error {
 	name := fmt.Sprintf("%s.schema-%d.%s", db.path, schema, db.opts.Now().UTC().Format("20060102T150405Z"))
 	// The file is made here, so that its mode is ours and an earlier copy is neither written over nor removed.
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	for i, plain := 2, name; errors.Is(err, fs.ErrExist) && i <= copiesASecond; i++ { // a start that failed within the same second
+		name = fmt.Sprintf("%s-%d", plain, i)
+		f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	}
 	if err == nil {
 		_, err = db.writer.ExecContext(ctx, "VACUUM INTO ?", name)
 		if err = errors.Join(err, f.Sync(), f.Close()); err != nil { // VACUUM INTO itself syncs nothing

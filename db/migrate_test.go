@@ -1,6 +1,7 @@
 package db
 
 import (
+	"fmt"
 	"bytes"
 	"maps"
 	"os"
@@ -168,10 +169,16 @@ func TestNoCopyNoMigration(t *testing.T) {
 	o, want, _ := filled(t, Options{Now: newClock().now})
 	bad := o
 	bad.migrations = withMigration(t, "DELETE FROM tenants;")
-	// An earlier copy stands there: of a start in the same second.
+	// Earlier copies stand wherever one could go: of starts in the same second.
 	name := filepath.Join(o.Dir, "platform-api.db.schema-3.20260102T030405Z")
-	if err := os.WriteFile(name, []byte("earlier"), 0o600); err != nil {
-		t.Fatal(err)
+	for i := 1; i <= copiesASecond; i++ {
+		taken := name
+		if i > 1 {
+			taken = fmt.Sprintf("%s-%d", name, i)
+		}
+		if err := os.WriteFile(taken, []byte("earlier"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, err := Open(t.Context(), bad); err == nil || !strings.HasPrefix(err.Error(), "copy the database before migrating it: ") {
 		t.Errorf("Open: %v, want that the database could not be copied", err)
