@@ -75,7 +75,7 @@ type signedBy struct{ key jose.JSONWebKey }
 
 // VerifySignature returns the payload of a token that the key has signed.
 func (s signedBy) VerifySignature(_ context.Context, raw string) ([]byte, error) {
-	jws, err := jose.ParseSigned(raw, algorithms)
+	jws, err := jose.ParseSignedCompact(raw, algorithms)
 	if err != nil {
 		return nil, err
 	}

@@ -2,12 +2,15 @@ package auth_test
 
 import (
 	"bytes"
+	"database/sql"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +104,26 @@ func TestSessionLasts(t *testing.T) {
 		t.Error("a second before the idle limit: nobody, want the viewer")
 	}
 	c.now = c.now.Add(auth.SessionIdle)
+	if got := who(t, s, cookie); got != "" {
+		t.Errorf("after the idle limit: %q, want nobody", got)
+	}
+}
+
+// What is no use by a person, such as a stream that goes on, does not keep a session.
+func TestSessionIsNotKeptByPeeking(t *testing.T) {
+	c := &clock{time.Now()}
+	s := sessions(t, dbtest.Open(t), c, false, key(1))
+	cookie := signIn(t, s, maja)
+	for range 2 {
+		c.now = c.now.Add(auth.SessionIdle/2 - time.Second)
+		if found, err := s.Peek(request(cookie)); err != nil || found == nil {
+			t.Fatalf("Peek = %v, %v, want the session", found, err)
+		}
+	}
+	c.now = c.now.Add(2 * time.Second)
+	if found, err := s.Peek(request(cookie)); err != nil || found != nil {
+		t.Errorf("Peek after the idle limit = %v, %v, want none", found, err)
+	}
 	if got := who(t, s, cookie); got != "" {
 		t.Errorf("after the idle limit: %q, want nobody", got)
 	}
@@ -225,5 +248,41 @@ func TestOneTimeLink(t *testing.T) {
 	c.now = c.now.Add(auth.LinkLasts)
 	if links.Redeem(late) {
 		t.Errorf("the secret was good after %v", auth.LinkLasts)
+	}
+}
+
+// Sessions are in the database alone.
+func TestTenThousandSessionsCostNoMemory(t *testing.T) {
+	dir := t.TempDir()
+	s := sessions(t, dbtest.OpenAt(t, dir, time.Now), &clock{time.Now()}, false, key(1))
+	first := signIn(t, s, maja)
+	inUse := func() uint64 {
+		runtime.GC()
+		runtime.GC() // what pools held for one round more
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := inUse()
+	file, err := sql.Open("sqlite", filepath.Join(dir, "platform-api.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = file.ExecContext(t.Context(), `INSERT INTO sessions (hash, data, created_at, seen_at, sealed)
+		WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 9600)
+		SELECT randomblob(32), data, created_at, seen_at, randomblob(300) FROM n, sessions`)
+	if err := errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for range 400 {
+		if got := who(t, s, signIn(t, s, maja)); got != "maja@dezky.example read" {
+			t.Fatalf("among many: %q, want the viewer", got)
+		}
+	}
+	if got := who(t, s, first); got != "maja@dezky.example read" {
+		t.Errorf("the first of many: %q, want the viewer", got)
+	}
+	if after := inUse(); after > before+256<<10 {
+		t.Errorf("10,000 sessions take %d bytes of memory, want next to none", after-before)
 	}
 }

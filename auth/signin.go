@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,9 +17,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	exact "github.com/go-jose/go-jose/v4/json"
 	"github.com/gorilla/securecookie"
 	"golang.org/x/oauth2"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/dezky/platform-api/flags"
 )
 
 // Times of the sign-in through an identity provider.
@@ -30,7 +32,11 @@ const (
 	CheckMost    = 15 * time.Minute // how long reading goes on while it can't be asked
 
 	attemptsMost  = 5                // sign-ins that one browser may have under way
-	usedMost      = 10_000           // sign-ins that are remembered as used
+	attemptsSize  = 6 << 10          // bytes of their cookies: proxies take 8 KiB of a header
+	attemptSize   = 4000             // bytes of one: browsers drop those over 4,096
+	usedMost      = 10_000           // sign-ins that are remembered as used; twice as many at most
+	askFirst      = time.Minute      // nobody is sent to a provider that was not heard from for so long
+	lookMost      = time.Second      // how long the sign-in page waits for it
 	askAgain      = 10 * time.Second // after userinfo failed
 	accessDefault = 5 * time.Minute  // an access token's life where the provider does not tell
 )
@@ -64,8 +70,8 @@ type SignIn struct {
 	asking    singleflight.Group // by session: one question to userinfo at a time
 	awayUntil atomic.Int64       // Unix milliseconds; until then userinfo is taken to be away
 
-	mu   sync.Mutex
-	used map[string]time.Time // states of sign-ins that came back, until they would have expired
+	mu          sync.Mutex
+	used, older map[string]time.Time // states of sign-ins that came back, until they would have expired
 }
 
 // attempt is one sign-in that is under way, as its cookie holds it.
@@ -126,10 +132,32 @@ func (s *SignIn) config(k *knowledge) *oauth2.Config {
 		Endpoint: oauth2.Endpoint{AuthURL: k.Authorization, TokenURL: k.Token, AuthStyle: style}}
 }
 
+// Refresh asks the provider how it is, where that was not asked of late, and waits a second at most.
+func (s *SignIn) Refresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookMost)
+	defer cancel()
+	s.heardFrom(ctx) // Trouble has the outcome
+}
+
+// heardFrom is what is known of a provider that answered just now.
+func (s *SignIn) heardFrom(ctx context.Context) (*knowledge, error) {
+	k, err := s.issuer.ask(ctx)
+	if err != nil || s.Trouble() == nil && s.now().Sub(k.fetched) < askFirst {
+		return k, err
+	}
+	if err := s.issuer.force(ctx); err != nil {
+		return nil, err
+	}
+	if s.Trouble() != nil { // it was asked too often to be asked again
+		return nil, s.issuer.away()
+	}
+	return s.issuer.known.Load(), nil
+}
+
 // Begin returns the address at the provider where a sign-in goes on, and sets the cookie that its way back
 // needs. With anew the provider asks for the password even of someone it knows.
 func (s *SignIn) Begin(w http.ResponseWriter, r *http.Request, returnTo string, anew bool) (string, error) {
-	k, err := s.issuer.ask(r.Context())
+	k, err := s.heardFrom(r.Context())
 	if err != nil {
 		return "", s.unreachable(err)
 	}
@@ -141,20 +169,21 @@ func (s *SignIn) Begin(w http.ResponseWriter, r *http.Request, returnTo string, 
 	}
 	name := s.attemptCookie(a.State)
 	value, err := securecookie.EncodeMulti(name, a, s.sessions.store.codecs...)
-	if err != nil { // most likely too long
+	if err != nil || len(name)+len(value) > attemptSize {
 		a.ReturnTo = ""
 		if value, err = securecookie.EncodeMulti(name, a, s.sessions.store.codecs...); err != nil {
 			return "", fmt.Errorf("sign-in cookie: %w", err)
 		}
 	}
-	var old []*http.Cookie
-	for _, c := range r.Cookies() {
-		if strings.HasPrefix(c.Name, s.attemptCookie("")) {
-			old = append(old, c)
+	count, size := 1, len(value)
+	for _, c := range slices.Backward(r.Cookies()) { // the newest come last
+		if !strings.HasPrefix(c.Name, s.attemptCookie("")) {
+			continue
 		}
-	}
-	for _, c := range old[:max(0, len(old)-attemptsMost+1)] { // the oldest come first
-		s.forget(w, c.Name)
+		count, size = count+1, size+len(c.Value)
+		if count > attemptsMost || size > attemptsSize {
+			s.forget(w, c.Name)
+		}
 	}
 	http.SetCookie(w, s.loginCookie(name, value, int(AttemptLasts/time.Second)))
 	return s.config(k).AuthCodeURL(a.State, options...), nil
@@ -204,6 +233,10 @@ func (s *SignIn) Finish(w http.ResponseWriter, r *http.Request) (returnTo string
 		return a.ReturnTo, s.exchangeFailed(err)
 	}
 	p, kept, sid, err := s.identify(r.Context(), k, token, a)
+	var rejection *Rejection
+	if errors.As(err, &rejection) && rejection.NoGroup() { // then neither has the session that the browser had
+		err = errors.Join(s.sessions.SignOut(w, r), err)
+	}
 	if err != nil {
 		return a.ReturnTo, err
 	}
@@ -236,7 +269,7 @@ func (s *SignIn) attempt(w http.ResponseWriter, r *http.Request) (attempt, error
 		never.Cause = "callback: the state is another"
 	case now.Unix() >= a.Until:
 		never.Cause = "callback: the sign-in has expired"
-	case !s.use(a.State, now):
+	case !s.use(a.State, now, now.Add(AttemptLasts)):
 		never.Cause = "callback: the sign-in was used before"
 	default:
 		return a, nil
@@ -244,17 +277,18 @@ func (s *SignIn) attempt(w http.ResponseWriter, r *http.Request) (attempt, error
 	return attempt{}, never
 }
 
-// use marks a sign-in as used, and tells whether it was not.
-func (s *SignIn) use(state string, now time.Time) bool {
+// use marks a sign-in as used, and tells whether it was not. Under a flood the older half is forgotten: then
+// the provider alone refuses a code that comes again.
+func (s *SignIn) use(state string, now, until time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.used) >= usedMost {
-		maps.DeleteFunc(s.used, func(_ string, until time.Time) bool { return !now.Before(until) })
-	}
-	if _, used := s.used[state]; used || len(s.used) >= usedMost {
+	if now.Before(s.used[state]) || now.Before(s.older[state]) {
 		return false
 	}
-	s.used[state] = now.Add(AttemptLasts)
+	if len(s.used) >= usedMost {
+		s.used, s.older = map[string]time.Time{}, s.used
+	}
+	s.used[state] = until
 	return true
 }
 
@@ -287,8 +321,10 @@ func (s *SignIn) identify(ctx context.Context, k *knowledge, token *oauth2.Token
 	case err == nil:
 		kept.Groups = who.Groups != nil
 		c.person = c.person.merged(who)
-	case errors.Is(err, errUserInfo):
+	case errors.Is(err, errUserInfo), errors.Is(err, errOther):
 		return nil, nil, "", &Rejection{Text: "The identity provider’s userinfo does not fit its id token; the log says how.", Cause: err.Error()}
+	case errors.Is(err, errAccessRefused):
+		return nil, nil, "", &Rejection{Text: "The identity provider does not take the access token that it gave. Your account there may have been deactivated.", Cause: err.Error()}
 	case c.Groups == nil: // else the id token says enough
 		return nil, nil, "", s.unreachable(err)
 	}
@@ -330,7 +366,8 @@ func (s *SignIn) idToken(ctx context.Context, raw, access, nonce string) (c clai
 	var more struct {
 		SID string `json:"sid"`
 	}
-	if err := token.Claims(&more); err != nil {
+	var payload json.RawMessage
+	if token.Claims(&payload) != nil || exact.Unmarshal(payload, &more) != nil {
 		return c, "", refused("its sid is no text")
 	}
 	switch {
@@ -352,14 +389,15 @@ func (s *SignIn) idToken(ctx context.Context, raw, access, nonce string) (c clai
 	return c, more.SID, nil
 }
 
-// Errors of userinfo: the access token is refused, or the answer can't be right.
+// Errors of userinfo: the access token is refused, the answer is of somebody else, or it can't be read.
 var (
 	errAccessRefused = errors.New("userinfo refuses the access token")
-	errUserInfo      = errors.New("userinfo's answer")
+	errOther         = errors.New("userinfo's answer is of another sub")
+	errUserInfo      = errors.New("userinfo's answer is not JSON of the right form")
 )
 
 // userInfo asks the provider who an access token is for now (OpenID Connect Core 1.0, section 5.3). Beside
-// the two errors above, an error says that it could not be asked.
+// the errors above, an error says that it could not be asked.
 func (s *SignIn) userInfo(ctx context.Context, k *knowledge, access, subject string) (person, error) {
 	var who struct {
 		Subject string `json:"sub"`
@@ -388,10 +426,10 @@ func (s *SignIn) userInfo(ctx context.Context, k *knowledge, access, subject str
 		return who.person, errAccessRefused
 	case response.StatusCode != http.StatusOK:
 		return who.person, fmt.Errorf("userinfo answers %s", response.Status)
-	case json.Unmarshal(body, &who) != nil:
-		return who.person, fmt.Errorf("%w is not JSON of the right form", errUserInfo)
+	case exact.Unmarshal(body, &who) != nil:
+		return who.person, errUserInfo
 	case who.Subject != subject: // section 5.3.2
-		return who.person, fmt.Errorf("%w is of sub %q, not %q", errUserInfo, who.Subject, subject)
+		return who.person, fmt.Errorf("%w: %q, not %q", errOther, who.Subject, subject)
 	}
 	return who.person, nil
 }
@@ -411,7 +449,7 @@ func (s *SignIn) exchangeFailed(err error) error {
 	if !errors.As(err, &answer) {
 		return s.unreachable(err)
 	}
-	if answer.ErrorCode == "" && answer.Response != nil && answer.Response.StatusCode >= 500 {
+	if answer.ErrorCode == "" { // no answer of OAuth: of a proxy, say
 		return s.unreachable(err)
 	}
 	return refusedBy(answer.ErrorCode, answer.ErrorDescription)
@@ -421,8 +459,8 @@ func (s *SignIn) exchangeFailed(err error) error {
 var remedies = map[string]string{
 	"access_denied":             "Your account may lack access to the application in Authentik.",
 	"invalid_client":            "The client secret or id is not the provider’s: compare PLATFORM_API_OIDC_CLIENT_ID and PLATFORM_API_OIDC_CLIENT_SECRET.",
-	"invalid_grant":             "The code was used before or is too old, or the redirect URI is another: start the sign-in again.",
-	"invalid_request":           "The provider may not know our redirect URI.",
+	"invalid_grant":             "The code was used before or is too old: start the sign-in again. If it happens each time, choose the grant type Authorization Code in the Authentik provider.",
+	"invalid_request":           "The Authentik provider may have no grant types: choose Authorization Code there. Or it does not know our redirect URI.",
 	"invalid_scope":             "The Authentik provider must have the scope mappings openid, profile and email.",
 	"unauthorized_client":       "The Authentik provider may have no grant types: choose Authorization Code there.",
 	"unsupported_grant_type":    "The Authentik provider may have no grant types: choose Authorization Code there.",
@@ -465,33 +503,36 @@ const (
 // Check returns who a session is for, asking the provider where it was not asked for CheckEvery. The error
 // is ErrSessionEnded, ErrSignInAgain (the access token can't be used to ask any more) or ErrProviderAway.
 func (s *SignIn) Check(ctx context.Context, session *Session, use Use) (*Principal, error) {
+	k := s.issuer.known.Load()
+	if !s.issuer.named(session.row.Issuer) { // another provider is configured now
+		return nil, ErrSessionEnded
+	}
 	now := s.now()
 	age := now.Sub(session.row.CheckedAt)
 	if age >= 0 && age < CheckEvery {
 		return &session.Principal, nil
-	}
-	k := s.issuer.known.Load()
-	if k != nil && k.Issuer != session.row.Issuer { // another provider is configured now
-		return nil, ErrSessionEnded
 	}
 	kept, err := session.tokens()
 	if err != nil {
 		return nil, err
 	}
 	reading := use != Change && age < CheckMost
-	if !now.Before(kept.AccessUntil) {
-		if reading && use == Look {
-			return &session.Principal, nil
-		}
+	expired := !now.Before(kept.AccessUntil)
+	switch {
+	case expired && reading && use == Look:
+		return &session.Principal, nil
+	case expired && !reading:
 		return nil, ErrSignInAgain
-	}
-	if k == nil || now.UnixMilli() < s.awayUntil.Load() {
+	case k == nil || now.UnixMilli() < s.awayUntil.Load():
 		err = ErrProviderAway
-	} else {
+	default:
 		var fresh any
 		key := string(session.row.Hash[:])
+		if expired {
+			key = "expired " + key
+		}
 		fresh, err, _ = s.asking.Do(key, func() (any, error) {
-			return s.recheck(context.WithoutCancel(ctx), k, session, kept)
+			return s.recheck(context.WithoutCancel(ctx), k, session, kept, expired)
 		})
 		if err == nil {
 			session.Principal = fresh.(Principal)
@@ -504,10 +545,23 @@ func (s *SignIn) Check(ctx context.Context, session *Session, use Use) (*Princip
 	return nil, err
 }
 
-// recheck asks userinfo about a session, and ends it or notes the answer.
-func (s *SignIn) recheck(ctx context.Context, k *knowledge, session *Session, kept *tokens) (Principal, error) {
+// recheck asks userinfo about a session, and ends it or notes the answer. Of an expired access token it only
+// finds out whether the provider answers, so that nobody is sent to one that is away.
+func (s *SignIn) recheck(ctx context.Context, k *knowledge, session *Session, kept *tokens, expired bool) (Principal, error) {
 	p := session.Principal
+	row, err := s.sessions.store.db.Session(ctx, session.row.Hash)
+	switch {
+	case errors.Is(err, flags.ErrNotFound):
+		return p, ErrSessionEnded
+	case err != nil:
+		return p, err
+	case row.CheckedAt.After(session.row.CheckedAt): // by another request, just now
+		return p, json.Unmarshal([]byte(row.Data), &p)
+	}
 	who, err := s.userInfo(ctx, k, kept.Access, p.Subject)
+	if expired && (err == nil || errors.Is(err, errAccessRefused) || errors.Is(err, errOther)) {
+		return p, ErrSignInAgain
+	}
 	if err == nil {
 		if who.Groups != nil {
 			p.Role = s.groups.role(*who.Groups)
@@ -529,7 +583,7 @@ func (s *SignIn) recheck(ctx context.Context, k *knowledge, session *Session, ke
 			return p, err
 		}
 		return p, nil
-	case err == nil || errors.Is(err, errAccessRefused) || errors.Is(err, errUserInfo):
+	case err == nil || errors.Is(err, errAccessRefused) || errors.Is(err, errOther):
 		s.log.Info("session ended by the identity provider", "actor", p.Name, "subject", p.Subject, "issuer", p.Issuer)
 		if err := s.sessions.store.db.DeleteSession(ctx, session.row.Hash); err != nil {
 			return p, err
@@ -592,7 +646,7 @@ func (s *SignIn) BackChannelLogout(ctx context.Context, raw string) error {
 		return refused("it was issued in the future")
 	}
 	hash := sha256.Sum256([]byte(token.TokenID))
-	if !s.use("logout "+string(hash[:]), now) {
+	if !s.use("logout "+string(hash[:]), now, token.Expiry.Add(expLeeway)) {
 		return refused("it was used before")
 	}
 	n, err := s.sessions.store.db.DeleteSessionsOf(ctx, token.Issuer, token.Subject, token.SessionID)

@@ -1,8 +1,8 @@
 package db
 
 import (
-	"fmt"
 	"bytes"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"

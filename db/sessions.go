@@ -82,7 +82,10 @@ func (db *DB) DeleteSessionsOf(ctx context.Context, issuer, subject, sid string)
 	if subject != "" {
 		query, args = query+" AND subject = ?", append(args, subject)
 	}
-	if sid != "" {
+	switch {
+	case sid != "" && subject != "": // one whose sid the provider never told may be meant
+		query, args = query+" AND sid IN (?, '')", append(args, sid)
+	case sid != "":
 		query, args = query+" AND sid = ?", append(args, sid)
 	}
 	if subject == "" && sid == "" {

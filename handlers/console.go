@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -209,17 +210,27 @@ func (a *app) askToSignIn(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// returnTo is where a person goes after the sign-in: a path of ours, or "".
-func returnTo(path string) string {
-	plain, err := url.PathUnescape(path)
-	bad := err != nil || len(path) > 2048 || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//")
-	for _, s := range []string{path, plain} {
-		bad = bad || strings.Contains(s, `\`) || strings.HasPrefix(s, "//") || strings.HasPrefix(s, "/login") || strings.ContainsFunc(s, unicode.IsControl)
-	}
-	if bad {
+// returnTo is where a person goes after the sign-in: a path of ours, or "". It is judged as it is, and as
+// often as it can be decoded.
+func returnTo(address string) string {
+	if len(address) > 2048 || !strings.HasPrefix(address, "/") {
 		return ""
 	}
-	return path
+	for s, last := address, ""; s != last; {
+		way, _, _ := strings.Cut(s, "?")
+		if strings.Contains(s, `\`) || strings.HasPrefix(s, "//") || strings.HasPrefix(path.Clean(way), "/login") || strings.ContainsFunc(s, unicode.IsControl) {
+			return ""
+		}
+		plain, err := url.PathUnescape(s)
+		if err != nil && last == "" { // later it is no more than a text with a %
+			return ""
+		}
+		if err != nil {
+			plain = s
+		}
+		s, last = plain, s
+	}
+	return address
 }
 
 // chrome is what surrounds a page.
@@ -262,7 +273,7 @@ func (a *app) swaps(w http.ResponseWriter, status int, s templates.Swaps) error 
 }
 
 // consolePolicy is the CSP of the console: our own scripts, styles, images and requests, nothing inline.
-const consolePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+const consolePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 func (a *app) writeHTML(w http.ResponseWriter, status int, render func(io.Writer) error) error {
 	var b bytes.Buffer
@@ -273,9 +284,11 @@ func (a *app) writeHTML(w http.ResponseWriter, status int, render func(io.Writer
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	policy := consolePolicy
 	if a.signIn != nil {
-		policy += " " + a.signIn.EndSessionOrigin() // the form that signs out leads on to there
+		if end := a.signIn.EndSessionOrigin(); end != "" { // the form that signs out leads on to there
+			policy = strings.Replace(policy, "form-action 'self'", "form-action 'self' "+end, 1)
+		}
 	}
-	h.Set("Content-Security-Policy", strings.TrimSpace(policy))
+	h.Set("Content-Security-Policy", policy)
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")

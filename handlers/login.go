@@ -14,6 +14,7 @@ import (
 func (a *app) signInPage(w http.ResponseWriter, r *http.Request, _ visit) error {
 	page := a.signInView(returnTo(r.URL.Query().Get("return_to")))
 	if a.signIn != nil {
+		a.signIn.Refresh(r.Context())
 		if t := a.signIn.Trouble(); t != nil && t.Away {
 			page.Error = fmt.Sprintf("The identity provider does not answer, since %s UTC. You can try all the same.", t.Since.UTC().Format("15:04"))
 		} else if t != nil {

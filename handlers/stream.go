@@ -95,19 +95,24 @@ func (a *app) events(w http.ResponseWriter, r *http.Request, v visit) error {
 				return nil
 			}
 		}
+		quiet := false
 		select {
 		case <-wake:
 		case <-ping.C:
-			if p, err := a.person(r, auth.Look, a.sessions.Peek); err == nil && p == nil || errors.Is(err, auth.ErrSignInAgain) {
-				return nil // the session has ended: the reader learns it as it asks again
-			}
-			if err := send("event: ping\ndata: {}\n\n"); err != nil {
-				return nil
-			}
+			quiet = true
 		case <-r.Context().Done():
 			return nil
 		case <-a.quit:
 			return nil
+		}
+		// Once the session has ended nothing more is told: the reader learns it as it asks again.
+		if p, err := a.person(r, auth.Look, a.sessions.Peek); err == nil && p == nil || errors.Is(err, auth.ErrSignInAgain) || errors.Is(err, auth.ErrProviderAway) {
+			return nil
+		}
+		if quiet {
+			if err := send("event: ping\ndata: {}\n\n"); err != nil {
+				return nil
+			}
 		}
 	}
 }
