@@ -328,7 +328,7 @@ var openapi = sync.OnceValue(func() *document {
 		elsewhere: &openapi3.Operation{OperationID: "none", Responses: responses}}
 })
 
-// operation finds what a request is for; under /api stands what needs credentials.
+// operation finds what a request is for; under /api stands what needs credentials, but for the metrics.
 func (d *document) operation(method, path string) (*routers.Route, map[string]string) {
 	rest, api := strings.CutPrefix(path, "/api/")
 	if api {
@@ -339,7 +339,7 @@ func (d *document) operation(method, path string) (*routers.Route, map[string]st
 	var params map[string]string
 	for template, item := range d.Paths.Map() {
 		op, parts := item.GetOperation(method), strings.Split(template, "/")
-		if op == nil || len(parts) != len(segments) || api && op.Security != nil {
+		if op == nil || len(parts) != len(segments) || api && (op.Security != nil || template == "/metrics") {
 			continue
 		}
 		found, fits := map[string]string{}, true

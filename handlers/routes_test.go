@@ -447,7 +447,8 @@ func TestBrowserPaths(t *testing.T) {
 	s.want(t, 200, "GET /api/flags/below_api", "", "X-API-Key: "+s.tokens["read"])
 }
 
-// TestEachRouteStandsTwice holds that what needs credentials is under /api too, and nothing else.
+// TestEachRouteStandsTwice holds that what needs credentials is under /api too, but for the metrics, and
+// nothing else.
 func TestEachRouteStandsTwice(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -459,7 +460,7 @@ func TestEachRouteStandsTwice(t *testing.T) {
 		}
 		root, api := s.want(t, 200, sample.line, sample.body), s.send(t, method+" /api"+path, sample.body)
 		switch id {
-		case "getHealth", "getReady", "getOpenAPI", "getDocs":
+		case "getHealth", "getReady", "getOpenAPI", "getDocs", "getMetrics":
 			if api.status != 404 {
 				t.Errorf("%s /api%s = %d, want 404", method, path, api.status)
 			}
