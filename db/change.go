@@ -95,7 +95,11 @@ func (db *DB) write(ctx context.Context, fn func(*tx) error) error {
 	return db.transact(context.WithoutCancel(ctx), fn)
 }
 
-func (db *DB) transact(ctx context.Context, fn func(*tx) error) error {
+func (db *DB) transact(ctx context.Context, fn func(*tx) error) (err error) {
+	defer func() { db.noteTrouble(err) }()
+	if err := db.Intact(); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
 	sqlTx, err := db.writer.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
@@ -115,8 +119,27 @@ func (db *DB) transact(ctx context.Context, fn func(*tx) error) error {
 
 // change is the one way to change flags, registry and tokens: one transaction that holds rows and
 // history together, and, when flags or registry changed, one new revision, whose snapshot is published
-// after the commit and in commit order.
+// after the commit and in commit order. The error is *NotReplicated where only the wait for a replica failed.
 func (db *DB) change(ctx context.Context, by By, fn func(*tx) error) error {
+	var version int64
+	wrote := false
+	err := db.commit(ctx, by, func(tx *tx) error {
+		err := fn(tx)
+		for _, e := range tx.entries {
+			version, wrote = max(version, e.Version), true
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if wrote {
+		db.copied.changed()
+	}
+	return db.copied.acknowledged(ctx, version)
+}
+
+func (db *DB) commit(ctx context.Context, by By, fn func(*tx) error) error {
 	var next *flags.Snapshot // stays nil where nothing is to be published
 	var events []flags.Event
 	if err := db.await(ctx); err != nil {

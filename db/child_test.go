@@ -3,13 +3,18 @@ package db
 import (
 	"bufio"
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"modernc.org/sqlite"
 
 	"github.com/dezky/platform-api/flags"
 )
@@ -20,9 +25,10 @@ const childVariable = "PLATFORM_API_TEST_CHILD"
 // children are what the other process may do in a directory. It goes on until it is killed or its stdin
 // is closed, and says on stdout, a line each, what has been done.
 var children = map[string]func(dir string) error{
-	"patch":  childPatches,
-	"tokens": childTokens,
-	"lock":   childLocks,
+	"patch":   childPatches,
+	"tokens":  childTokens,
+	"lock":    childLocks,
+	"migrate": childMigrates,
 }
 
 func TestMain(m *testing.M) {
@@ -163,4 +169,26 @@ func childLocks(dir string) error {
 	fmt.Println(os.Getpid())
 	<-untilClosed().Done()
 	return nil
+}
+
+// childMigrates opens a database with migrations in which it dies after the statement of the number in
+// childVariable_AT, as a power failure would have it; without such a statement it says "done".
+func childMigrates(dir string) error {
+	sqlite.MustRegisterScalarFunction("die", 0, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
+		return nil, syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	})
+	at, err := strconv.Atoi(os.Getenv(childVariable + "_AT"))
+	if err != nil {
+		return err
+	}
+	migrations, err := migrationsThatDie(at)
+	if err != nil {
+		return err
+	}
+	d, err := Open(context.Background(), Options{Dir: dir, Environments: []string{"production", "staging"}, migrations: migrations})
+	if err != nil {
+		return err
+	}
+	fmt.Println("done")
+	return d.Close()
 }

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
@@ -44,10 +45,14 @@ type Options struct {
 type DB struct {
 	path   string
 	opts   Options
-	writer *sql.DB       // one connection; every transaction on it begins IMMEDIATE
-	reader *sql.DB       // read-only connections
+	writer *pool         // one connection; every transaction on it begins IMMEDIATE
+	reader *pool         // read-only connections
 	turn   chan struct{} // holds a token while nobody writes
-	live   flags.Live
+	copied replication
+
+	file    os.FileInfo           // of the database, as it was opened
+	trouble atomic.Pointer[error] // of the last transaction, if the database can't be used
+	live    flags.Live
 }
 
 // Open opens the data directory's database for its one server: it creates or migrates it (after a copy
@@ -70,6 +75,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 
 func (db *DB) start(ctx context.Context) error {
 	if err := db.migrate(ctx); err != nil {
+		return err
+	}
+	if err := db.renewEpoch(ctx); err != nil {
 		return err
 	}
 	s, err := load(ctx, db.reader, db.opts.Environments)
@@ -107,7 +115,7 @@ func open(o Options) (*DB, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	db := &DB{path: filepath.Join(o.Dir, File), opts: o, turn: make(chan struct{}, 1)}
+	db := &DB{path: filepath.Join(o.Dir, File), opts: o, writer: &pool{}, reader: &pool{}, turn: make(chan struct{}, 1)}
 	db.turn <- struct{}{}
 	// The file is made here, so that its mode is ours and SQLite gives -wal and -shm the same one.
 	f, err := os.OpenFile(db.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -117,22 +125,20 @@ func open(o Options) (*DB, error) {
 	case !errors.Is(err, fs.ErrExist):
 		return nil, fmt.Errorf("database: %w", err)
 	}
-	if db.writer, err = sql.Open("sqlite", dsn(db.path, url.Values{"_txlock": {"immediate"}})); err != nil {
+	if db.file, err = os.Stat(db.path); err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
-	db.writer.SetMaxOpenConns(1)
-	if db.reader, err = sql.Open("sqlite", dsn(db.path, url.Values{"_pragma": {"query_only(1)"}})); err != nil {
-		db.writer.Close()
-		return nil, fmt.Errorf("database: %w", err)
+	if err := db.openPools(); err != nil {
+		return nil, err
 	}
-	db.reader.SetMaxOpenConns(readers)
-	db.reader.SetMaxIdleConns(readers)
 	return db, nil
 }
 
 // dsn carries the pragmas, because a PRAGMA by Exec reaches one pooled connection only. busy_timeout is
-// first so that the others wait too; synchronous FULL alone survives power loss.
+// first so that the others wait too; synchronous FULL alone survives power loss. Only open makes the file:
+// one that is gone must not come back empty.
 func dsn(path string, more url.Values) string {
+	more.Set("mode", "rw")
 	more["_pragma"] = append([]string{
 		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
 	}, more["_pragma"]...)

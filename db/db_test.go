@@ -330,9 +330,9 @@ func TestPragmas(t *testing.T) {
 		size int
 		want string
 	}{
-		{"writer", d.writer, 1, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=0 wal_autocheckpoint=1000"},
-		{"readers", d.reader, readers, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=1 wal_autocheckpoint=1000"},
-		{"writer beside", second.writer, 1, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=0 wal_autocheckpoint=1000"},
+		{"writer", d.writer.sql, 1, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=0 wal_autocheckpoint=1000"},
+		{"readers", d.reader.sql, readers, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=1 wal_autocheckpoint=1000"},
+		{"writer beside", second.writer.sql, 1, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=0 wal_autocheckpoint=1000"},
 	} {
 		t.Run(pool.name, func(t *testing.T) {
 			if got := pool.pool.Stats().MaxOpenConnections; got != pool.size {

@@ -23,7 +23,7 @@ func (db *DB) provider() (*goose.Provider, error) {
 		}
 		from = sub
 	}
-	return goose.NewProvider(goose.DialectSQLite3, db.writer, from, goose.WithDisableGlobalRegistry(true))
+	return goose.NewProvider(goose.DialectSQLite3, db.writer.sql, from, goose.WithDisableGlobalRegistry(true))
 }
 
 // migrate brings the schema up to this program's, forward only, after a copy of the file. goose itself

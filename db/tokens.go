@@ -101,7 +101,8 @@ func (n NewToken) Check(environments []string) []flags.FieldError {
 }
 
 // CreateToken makes a token and returns its secret, which is not kept. The error is *flags.Invalid, or a
-// *flags.Conflict for a name that is or was taken.
+// *flags.Conflict for a name that is or was taken; with *NotReplicated the token is made, and its secret is
+// returned too.
 func (db *DB) CreateToken(ctx context.Context, by By, n NewToken) (secret string, t Token, err error) {
 	if bad := n.Check(db.opts.Environments); len(bad) > 0 {
 		return "", t, &flags.Invalid{Errors: bad}
@@ -147,10 +148,11 @@ func (db *DB) CreateToken(ctx context.Context, by By, n NewToken) (secret string
 		}
 		return tx.log(flags.Entry{Kind: flags.KindToken, Name: n.Name, Action: flags.Created, Changes: changes})
 	})
-	if err != nil {
+	var alone *NotReplicated
+	if err != nil && !errors.As(err, &alone) {
 		return "", Token{}, err
 	}
-	return secret, t, nil
+	return secret, t, err
 }
 
 // RevokeToken ends a token for ever and returns it; one that is revoked already stays as it was.
