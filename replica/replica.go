@@ -1,0 +1,347 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+
+	"github.com/dezky/platform-api/db"
+)
+
+// LagAlarm is how long nothing may have been replicated before that is said loudly.
+const LagAlarm = 15 * time.Second
+
+// waitFor is how long a change waits for the replica to have it.
+const waitFor = 5 * time.Second
+
+// pace is how often things are done.
+type pace struct {
+	beat   time.Duration // between syncs where nothing changes
+	gap    time.Duration // between syncs where much does, and nobody waits
+	retry  time.Duration // between attempts to reach a replica that is away
+	stuck  time.Duration // how long a replica that answers may fail before replication begins anew
+	call   time.Duration // for one look at the replica
+	sync   time.Duration // for one sync
+	pause  time.Duration // for which changes may wait until replication begins anew; more if that was not enough
+	lease  time.Duration // what the right to write on S3 lasts; it is renewed in a third of it
+	drill  time.Duration // between drills
+	first  time.Duration // until the first drill
+	survey time.Duration // between surveys of the replica's size
+}
+
+var usual = pace{beat: 2 * time.Second, gap: 500 * time.Millisecond, retry: 5 * time.Second, stuck: time.Minute,
+	call: 5 * time.Second, sync: time.Minute, pause: 10 * time.Second, lease: 15 * time.Second,
+	drill: 24 * time.Hour, first: time.Minute, survey: 5 * time.Minute}
+
+// Options says what is replicated where.
+type Options struct {
+	Config    *Config
+	Dir       string // data directory, which the caller has locked
+	FirstBoot bool   // neither database nor backup is no reason to refuse
+	Log       *slog.Logger
+	Now       func() time.Time // the clock of what is told to people
+
+	pace *pace // for tests
+}
+
+// Replica keeps a database's copy up to date.
+type Replica struct {
+	o        Options
+	pace     pace
+	owner    string
+	client   litestream.ReplicaClient // for reading
+	restored *Restored                // what Open has brought back, if anything
+
+	// Open's, then the loop's alone, then Close's.
+	engine  *engine
+	nextTry time.Time // to reach a replica that is away
+	failing time.Time // on this side since then; zero if not
+	pauses  int       // that were too short, one after the other
+
+	db           *db.DB // from Start on
+	changes      atomic.Int64
+	poke, urgent chan struct{}
+	end          func()
+	tasks        sync.WaitGroup
+	drilling     sync.Mutex // one drill at a time
+
+	mu            sync.Mutex // of what follows; held for moments only
+	hold          hold       // nil while there is none; set by whom engine belongs to
+	final         error      // what ended replication for good; set likewise
+	round         *round     // the next sync
+	state         State
+	lastErr       error
+	alarmed       bool      // the log knows of the lag
+	success       time.Time // of the last sync, by the monotonic clock
+	at            time.Time // of the same, for people; zero: never
+	revision      int64     // that the replica is known to have; -1 for none
+	replicated    int64     // of changes, likewise
+	position      uint64
+	bytes         int64
+	snapshot      time.Time
+	drill         Drill
+	snapshotAsked chan struct{} // closed once the snapshot that is asked for was tried
+	anewAsked     bool          // instead of a snapshot, begin anew
+}
+
+// Open makes the data directory and the replica ready, before the database is opened: it restores a
+// database that is missing, and replicates what there is. Where only the replica is away and a database is
+// there, it says so in the log and leaves the rest to Start. Its steps are in an order that matters. Without
+// a Config there is nothing to do: it returns nil, whose methods do nothing either.
+func Open(ctx context.Context, o Options) (r *Replica, err error) {
+	if o.Config == nil {
+		return nil, nil
+	}
+	client, err := o.Config.client()
+	if err != nil {
+		return nil, fmt.Errorf("replica: %w", err)
+	}
+	r = &Replica{o: o, pace: usual, owner: owner(o.Dir), client: client,
+		poke: make(chan struct{}, 1), urgent: make(chan struct{}, 1), round: newRound(),
+		state: OK, revision: -1, success: time.Now()}
+	if o.Now == nil {
+		r.o.Now = time.Now
+	}
+	if o.pace != nil {
+		r.pace = *o.pace
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	name := filepath.Join(o.Dir, db.File)
+	_, err = os.Stat(name)
+	missing := errors.Is(err, os.ErrNotExist)
+	if err != nil && !missing {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+
+	// 1. Is it there? An unmounted directory or a mistyped prefix must not count as "no backup".
+	backup, err := r.look(ctx)
+	if err != nil && missing {
+		return nil, fmt.Errorf("there is no database in %s, and the replica %s can't be reached, so it is not known whether there is a backup: %w", o.Dir, o.Config, err)
+	}
+	if err != nil {
+		return r, r.stayAway(&remoteError{err})
+	}
+	// 2. One writer, before anything is decided that another might change.
+	h, err := o.Config.acquire(ctx, r.owner, r.pace, o.Log)
+	if err != nil {
+		var held *HeldError
+		if missing || errors.As(err, &held) {
+			return nil, fmt.Errorf("replica %s: %w", o.Config, err)
+		}
+		return r, r.stayAway(err)
+	}
+	r.setHold(h)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.release(context.WithoutCancel(ctx)))
+		}
+	}()
+	stopRenewing := r.renewing(ctx) // a restore may take longer than a lease lasts
+	defer stopRenewing()
+
+	// 3. and 4. A database this program knows.
+	if missing {
+		if err := r.bringDatabase(ctx, backup); err != nil {
+			return nil, err
+		}
+	}
+	if err := db.RequireKnownSchema(ctx, o.Dir); err != nil {
+		return nil, err
+	}
+	if !missing {
+		if err := r.compare(ctx); err != nil {
+			var diverged *DivergedError
+			if errors.As(err, &diverged) {
+				return nil, fmt.Errorf("replica %s: %w", o.Config, err)
+			}
+			return r, r.stayAway(err)
+		}
+	}
+	// 5. Replicate before any pool is open: litestream drops the process's locks where its start fails.
+	if err := r.start(ctx); err != nil {
+		return r, r.stayAway(err)
+	}
+	return r, nil
+}
+
+// Restored returns what Open has brought back from the replica, if anything.
+func (r *Replica) Restored() (Restored, bool) {
+	if r.restored == nil {
+		return Restored{}, false
+	}
+	return *r.restored, true
+}
+
+func (r *Replica) bringDatabase(ctx context.Context, backup bool) error {
+	if !backup {
+		if !r.o.FirstBoot {
+			return fmt.Errorf("there is no database in %s and no backup in the replica %s: if this is the very first start, say so with -first-boot (PLATFORM_API_FIRST_BOOT=true); "+
+				"else something is not mounted, or the replica's URL is wrong", r.o.Dir, r.o.Config)
+		}
+		if err := moveAside(r.o.Dir, r.o.Now()); err != nil {
+			return err
+		}
+		return db.Create(ctx, r.o.Dir)
+	}
+	restored, err := restoreInto(ctx, r.client, r.o.Dir, Point{})
+	if err != nil {
+		return fmt.Errorf("replica %s: %w", r.o.Config, err)
+	}
+	r.restored = &restored
+	r.o.Log.Info("database restored from the replica", "revision", restored.Contents.Revision, "lastChange", restored.Contents.Last.At,
+		"flags", restored.Contents.Flags, "tenants", restored.Contents.Tenants, "took", restored.Took.String())
+	return nil
+}
+
+// look asks the replica whether it is there, and whether it has anything.
+func (r *Replica) look(ctx context.Context) (backup bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.pace.call)
+	defer cancel()
+	return r.o.Config.preflight(ctx, r.client)
+}
+
+// start starts litestream; no pool is open.
+func (r *Replica) start(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.pace.sync)
+	defer cancel()
+	if r.engine, err = startEngine(ctx, r.o.Dir, r.client, r.hold, r.o.Log); err != nil {
+		r.engine = nil
+		return err
+	}
+	if err := os.Remove(supersedes(r.o.Dir)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	r.succeeded(-1, 0)
+	return nil
+}
+
+// compare makes sure that the database may go on in the replica.
+func (r *Replica) compare(ctx context.Context) error {
+	err := continues(ctx, r.client, r.o.Dir, r.o.FirstBoot)
+	var diverged *DivergedError
+	if err == nil || errors.As(err, &diverged) {
+		return err
+	}
+	return &remoteError{err}
+}
+
+// stayAway goes on without the replica for now.
+func (r *Replica) stayAway(cause error) error {
+	r.failed(cause)
+	r.o.Log.Error("starting without the replica: until it is back, changes exist on this machine only")
+	return nil
+}
+
+// Start replicates the database, which is open now, until Close.
+func (r *Replica) Start(d *db.DB) {
+	if r == nil {
+		return
+	}
+	r.db = d
+	d.OnChange(func() {
+		r.changes.Add(1)
+		wake(r.poke)
+	})
+	r.mu.Lock()
+	if r.state == OK {
+		r.revision = d.Current().Revision() // opening does not change it
+	}
+	r.mu.Unlock()
+	ctx, end := context.WithCancel(context.Background())
+	stopRenewing := r.renewing(ctx)
+	r.end = func() { end(); stopRenewing() }
+	r.tasks.Go(func() { r.run(ctx) })
+	r.tasks.Go(func() { r.keepHouse(ctx) })
+}
+
+// Close ends replication with a last sync, which it gives 8 s. The pools are closed before. The error says
+// what kept the replica from having everything; it is all in the data directory.
+func (r *Replica) Close(ctx context.Context) error {
+	if r == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastSync+time.Second)
+	defer cancel()
+	if r.end != nil {
+		ended := within(ctx, func(context.Context) error {
+			r.end()
+			r.tasks.Wait()
+			return nil
+		})
+		if ended != nil {
+			return errors.New("the replica does not answer, and what was under way does not end")
+		}
+	}
+	err := r.why()
+	if r.hold == nil {
+		return err
+	}
+	if r.engine != nil {
+		call, end := context.WithTimeout(ctx, lastSync/4)
+		r.hold.renew(call) // so that it lasts until then; whether it did is asked next
+		end()
+		if _, invalid := r.hold.valid(); invalid != nil {
+			err = errors.Join(invalid, r.engine.abandon())
+		} else {
+			err = within(ctx, r.engine.close)
+		}
+	}
+	giving, end := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer end()
+	if releasing := r.hold.release(giving); releasing != nil {
+		r.o.Log.Warn("the right to write to the replica was not given back; it lapses by itself", "error", releasing.Error())
+	}
+	return err
+}
+
+// within calls fn and waits for it, but not past ctx: a hung file system can't be told to stop.
+func within(ctx context.Context, fn func(context.Context) error) error {
+	done := make(chan error, 1)
+	go func() { done <- fn(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// renewing keeps the right to write until ctx or the returned function ends it.
+func (r *Replica) renewing(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(r.pace.lease / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			r.mu.Lock()
+			h := r.hold
+			r.mu.Unlock()
+			if h == nil {
+				continue
+			}
+			call, end := context.WithTimeout(ctx, r.pace.lease/3)
+			if err := h.renew(call); err != nil && ctx.Err() == nil {
+				r.o.Log.Warn("the right to write to the replica was not renewed", "error", err.Error())
+			}
+			end()
+		}
+	}()
+	return func() { cancel(); <-done }
+}
