@@ -34,6 +34,7 @@ import (
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
 	"github.com/dezky/platform-api/handlers"
+	"github.com/dezky/platform-api/replica"
 	"github.com/dezky/platform-api/seed"
 )
 
@@ -144,11 +145,18 @@ var (
 	environmentSetting  = &setting{"environment", "PLATFORM_API_ENVIRONMENT", "NAME", "", "the default environment, assumed where none is named (default the first of them)"}
 	logSetting          = &setting{"log", "PLATFORM_API_LOG", "LEVEL", "info", "least level that is logged, as JSON lines on stderr: debug, info, warn, error"}
 	gainSetting         = &setting{"confirm-gain", "PLATFORM_API_CONFIRM_GAIN", "N", "10", "a console change by which more tenants than this gain a flag asks for confirmation"}
+	replicaSetting      = &setting{"replica-url", "PLATFORM_API_REPLICA_URL", "URL", "", "where a copy of the database is kept: file:///path or s3://bucket/prefix?endpoint=…&region=…&forcePathStyle=true"}
+	firstBootSetting    = &setting{flag: "first-boot", variable: "PLATFORM_API_FIRST_BOOT", text: "with a replica: begin anew where neither a database nor a backup is there"}
+	durabilitySetting   = &setting{"durability", "PLATFORM_API_DURABILITY", "WHAT", "local", "when a change is acknowledged: local, once it is on this disk; replicated, once the replica has it too"}
 	demoSetting         = &setting{flag: "demo", text: "add the demo registry, if the registry is empty but for the seeds"}
 	nameSetting         = &setting{flag: "name", kind: "NAME", text: "the token's name, for lists and the history; never used twice"}
 	roleSetting         = &setting{flag: "role", kind: "ROLE", text: "what it may do: operator, read or evaluate; each may do what the next may"}
 	envSetting          = &setting{flag: "env", kind: "NAME", text: "the one environment that it is for (default every one)"}
 	expiresSetting      = &setting{flag: "expires", kind: "DURATION", text: "when it ends, from now, such as 90d or 12h (default never)"}
+	atSetting           = &setting{flag: "at", kind: "TIME", text: "bring back the last state not after this time, such as 2026-01-31T14:05:00Z (default the latest)"}
+	listSetting         = &setting{flag: "list", text: "only list the states that can be brought back, oldest first"}
+	checkSetting        = &setting{flag: "check", text: "only try it: restore to a temporary directory, check that, compare it with the data directory, remove it"}
+	outSetting          = &setting{flag: "o", kind: "DIR", text: "directory to restore into (default the data directory)"}
 	replaceSetting      = &setting{flag: "replace", text: "also remove what the document's lists do not name; a list that it lacks is left alone"}
 	dryRunSetting       = &setting{flag: "dry-run", text: "change nothing; print what would change, and who would gain and lose"}
 )
@@ -159,15 +167,18 @@ var commands []command
 func init() {
 	commands = []command{
 		{"serve", "", []*setting{addrSetting, urlSetting, dataDirSetting, environmentsSetting, environmentSetting,
-			issuerSetting, clientSetting, operatorSetting, readSetting, audiencesSetting, proxiesSetting, metricsSetting, gainSetting, logSetting, demoSetting},
+			issuerSetting, clientSetting, operatorSetting, readSetting, audiencesSetting, proxiesSetting, metricsSetting,
+			replicaSetting, firstBootSetting, durabilitySetting, gainSetting, logSetting, demoSetting},
 			"runs the appliance, until SIGTERM or SIGINT", serve},
-		{"token create", "", []*setting{nameSetting, roleSetting, envSetting, expiresSetting, dataDirSetting, environmentsSetting},
+		{"token create", "", []*setting{nameSetting, roleSetting, envSetting, expiresSetting, dataDirSetting, environmentsSetting, replicaSetting},
 			"makes an API token and prints it, once, alone on a line; works beside a running server", tokenCreate},
 		{"token list", "", []*setting{dataDirSetting}, "lists the API tokens, without their secrets", tokenList},
 		{"token revoke", "ID", []*setting{dataDirSetting}, "ends an API token; a running server refuses it within a second", tokenRevoke},
 		{"export", "", []*setting{dataDirSetting}, "prints flags, tenants and partners as one JSON document, without versions, times and history", export},
-		{"import", "FILE", []*setting{replaceSetting, dryRunSetting, dataDirSetting, environmentsSetting},
+		{"import", "FILE", []*setting{replaceSetting, dryRunSetting, dataDirSetting, environmentsSetting, replicaSetting, firstBootSetting},
 			"takes such a document in, all or nothing, while no server runs; fields that an element leaves out stay as they are", importFile},
+		{"restore", "", []*setting{atSetting, listSetting, checkSetting, outSetting, dataDirSetting, replicaSetting},
+			"brings the database back from the replica, into a directory that has none", restore},
 		{"version", "", []*setting{dataDirSetting}, "prints the versions of program, commit, Go and SQLite", versions},
 	}
 }
@@ -308,7 +319,11 @@ func (c *call) mistake(s *setting, format string, args ...any) {
 }
 
 func (c *call) is(s *setting) bool {
-	on, _ := strconv.ParseBool(c.value(s)) // parse has refused anything else
+	text := c.value(s)
+	on, err := strconv.ParseBool(text)
+	if err != nil && text != "" { // of a variable; parse has refused it in a flag
+		c.mistake(s, "%q is neither true nor false", text)
+	}
 	return on
 }
 
@@ -341,6 +356,19 @@ func (c *call) environments() []string {
 // options are those of the database.
 func (c *call) options() db.Options {
 	return db.Options{Dir: c.dataDir(), Environments: c.environments()}
+}
+
+// replica returns where the replica is, nil if there is none.
+func (c *call) replica() *replica.Config {
+	text := c.value(replicaSetting)
+	if text == "" {
+		return nil
+	}
+	config, err := replica.Parse(text, c.getenv)
+	if err != nil {
+		c.mistake(replicaSetting, "%s", err)
+	}
+	return config
 }
 
 // logger writes JSON lines, each with the service's name.
@@ -524,6 +552,12 @@ func serve(ctx context.Context, c *call) (err error) {
 		c.checkAddress(metricsSetting, metricsAddr)
 	}
 	confirmGain, proxies, keys := c.number(gainSetting), c.number(proxiesSetting), c.sessionKeys()
+	copyTo, firstBoot, durability := c.replica(), c.is(firstBootSetting), c.value(durabilitySetting)
+	if durability != "local" && durability != "replicated" {
+		c.mistake(durabilitySetting, "%q is neither local nor replicated", durability)
+	} else if durability == "replicated" && c.value(replicaSetting) == "" {
+		c.mistake(durabilitySetting, "replicated needs a replica in PLATFORM_API_REPLICA_URL")
+	}
 	environment := c.value(environmentSetting)
 	if environment == "" && len(options.Environments) > 0 {
 		environment = options.Environments[0]
@@ -575,11 +609,22 @@ func serve(ctx context.Context, c *call) (err error) {
 	defer func() { err = errors.Join(err, shutdown(server, logger)) }() // for a start that fails
 	fmt.Fprintln(c.stdout, "Listening on "+bound)
 
+	app.NotReady("opening the replica")
+	copied, err := replica.Open(ctx, replica.Options{Config: copyTo, Dir: options.Dir, FirstBoot: firstBoot, Log: logger, Now: time.Now})
+	if err != nil {
+		return err
+	}
+	defer func() { // after the database: its last changes too
+		if err := copied.Close(context.Background()); err != nil {
+			logger.Error("the replica lacks the latest changes; they are in the data directory", "error", err.Error())
+		}
+	}()
 	app.NotReady("opening the database")
 	database, err := db.Open(ctx, options)
 	if err != nil {
 		return err
 	}
+	copied.Start(database)
 	tokens := auth.NewTokens(database, time.Now, logger)
 	sessions, err := auth.NewSessions(auth.SessionOptions{DB: database, Keys: keys, Secure: strings.HasPrefix(publicURL, "https:"), Now: time.Now, Log: logger})
 	if err != nil {
@@ -612,8 +657,11 @@ func serve(ctx context.Context, c *call) (err error) {
 	if err := seed.Plant(ctx, database, c.is(demoSetting), time.Now()); err != nil {
 		return err
 	}
+	if durability == "replicated" {
+		database.AcknowledgeBy(copied.Wait)
+	}
 	appliance := handlers.Appliance{DB: database, Tokens: tokens, Environment: environment, PublicURL: publicURL,
-		Sessions: sessions, OpenID: openID, ConfirmGain: confirmGain, Now: time.Now}
+		Sessions: sessions, OpenID: openID, ConfirmGain: confirmGain, Now: time.Now, Replica: copied}
 	if address, ok := listener.Addr().(*net.TCPAddr); ok && address.IP.IsLoopback() && openID.SignIn == nil {
 		appliance.Links = auth.NewLinks(time.Now)
 		appliance.AnnounceLink = func(secret string) { fmt.Fprintln(c.stdout, "Sign in: "+bound+"/login/link#"+secret) }
@@ -630,7 +678,7 @@ func serve(ctx context.Context, c *call) (err error) {
 	}
 	s := database.Current()
 	logger.Info("ready", "url", publicURL, "version", buildVersion(), "revision", s.Revision(),
-		"flags", len(s.Flags()), "tenants", len(s.Tenants()), "environments", s.Environments(), "environment", environment)
+		"flags", len(s.Flags()), "tenants", len(s.Tenants()), "environments", s.Environments(), "environment", environment, "replication", string(copied.Status().State), "durability", durability)
 
 	select {
 	case err := <-served:
@@ -697,7 +745,7 @@ func tokenCreate(ctx context.Context, c *call) (err error) {
 			c.mistake(expiresSetting, "%q is not a duration such as 90d or 12h", text)
 		}
 	}
-	environments := c.environments()
+	environments, copied := c.environments(), c.replica()
 	for _, f := range n.Check(environments) {
 		if c.given[f.Field] != "" {
 			c.mistake(&setting{flag: f.Field}, "%s", f.Message)
@@ -705,8 +753,11 @@ func tokenCreate(ctx context.Context, c *call) (err error) {
 	}
 	d, err := c.beside(ctx, environments)
 	if errors.Is(err, db.ErrNoDatabase) {
+		if copied != nil {
+			return fmt.Errorf("%w, and with a replica none is made here: start the server first", err)
+		}
 		var release func() error
-		if d, release, err = c.create(ctx, environments); err == nil {
+		if d, release, err = c.create(ctx, environments, nil, false); err == nil {
 			defer func() { err = errors.Join(err, release()) }()
 		}
 	}
@@ -722,18 +773,29 @@ func tokenCreate(ctx context.Context, c *call) (err error) {
 	return err
 }
 
-// create makes the database where none is yet, so that the first token can come before the first start.
-func (c *call) create(ctx context.Context, environments []string) (*db.DB, func() error, error) {
+// create opens the data directory alone, and makes the database where none is yet: so that the first token
+// can come before the first start, say. A replica is brought up to date in the end.
+func (c *call) create(ctx context.Context, environments []string, copyTo *replica.Config, firstBoot bool) (*db.DB, func() error, error) {
 	dir := c.dataDir()
 	lock, err := db.AcquireLock(dir, c.command.name, time.Now())
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := db.Open(ctx, db.Options{Dir: dir, Environments: environments})
+	copied, err := replica.Open(ctx, replica.Options{Config: copyTo, Dir: dir, FirstBoot: firstBoot, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	if err != nil {
 		return nil, nil, errors.Join(err, lock.Release())
 	}
-	return d, lock.Release, nil
+	release := func() error {
+		if err := copied.Close(context.WithoutCancel(ctx)); err != nil {
+			fmt.Fprintf(c.stderr, "platform-api: the replica does not have this yet; the next start of the server sees to it: %s\n", oneLine(err))
+		}
+		return lock.Release()
+	}
+	d, err := db.Open(ctx, db.Options{Dir: dir, Environments: environments})
+	if err != nil {
+		return nil, nil, errors.Join(err, release())
+	}
+	return d, release, nil
 }
 
 func tokenList(ctx context.Context, c *call) (err error) {
@@ -809,7 +871,7 @@ const importActor = "system:import"
 
 func importFile(ctx context.Context, c *call) (err error) {
 	environments := c.environments()
-	dir := c.dataDir()
+	dir, copyTo, firstBoot := c.dataDir(), c.replica(), c.is(firstBootSetting)
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -825,7 +887,7 @@ func importFile(ctx context.Context, c *call) (err error) {
 	if err != nil {
 		return err
 	}
-	d, release, err := c.create(ctx, environments)
+	d, release, err := c.create(ctx, environments, copyTo, firstBoot)
 	if err != nil {
 		return err
 	}
@@ -877,6 +939,105 @@ func some(n int, one, many string, names []string) string {
 		return fmt.Sprintf("1 %s it: %s", one, names[0])
 	}
 	return fmt.Sprintf("%d %s it: %s", n, many, strings.Join(names, ", "))
+}
+
+func restore(ctx context.Context, c *call) (err error) {
+	from, dir := c.replica(), c.dataDir()
+	if c.value(replicaSetting) == "" {
+		c.mistake(replicaSetting, "is required")
+	}
+	var at time.Time
+	if text := c.value(atSetting); text != "" {
+		if at, err = time.Parse(time.RFC3339, text); err != nil {
+			c.mistake(atSetting, "%q is not a time such as 2026-01-31T14:05:00Z", text)
+		}
+	}
+	list, check := c.is(listSetting), c.is(checkSetting)
+	for _, other := range []*setting{atSetting, outSetting} {
+		if c.value(other) != "" && (list || check) {
+			c.mistake(other, "does not go with -list and -check")
+		}
+	}
+	if list && check {
+		c.mistake(checkSetting, "does not go with -list")
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+	switch {
+	case list:
+		return listPoints(ctx, c, from)
+	case check:
+		return checkReplica(ctx, c, from, dir)
+	}
+	if out := c.value(outSetting); out != "" {
+		dir = out
+	}
+	lock, err := db.AcquireLock(dir, "restore", time.Now())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	r, err := replica.Restore(ctx, from, dir, at)
+	if err != nil {
+		return err
+	}
+	state := "the latest state"
+	if !r.At.IsZero() {
+		state = "the state of " + r.At.Format(time.RFC3339Nano)
+	}
+	_, err = fmt.Fprintf(c.stdout, "%s now holds %s, checked, in %s:\n%s", dir, state, r.Took.Round(time.Millisecond), holding(r.Contents))
+	return err
+}
+
+func listPoints(ctx context.Context, c *call, from *replica.Config) error {
+	points, err := replica.Points(ctx, from)
+	if err != nil {
+		return err
+	}
+	if len(points) == 0 {
+		return errors.New("nothing in the replica can be restored")
+	}
+	for _, p := range points {
+		fmt.Fprintf(c.stdout, "%s  %d\n", p.At.Format("2006-01-02T15:04:05.000Z"), p.Position)
+	}
+	return nil
+}
+
+// checkReplica is the drill by hand: it says what would come back, and what would not.
+func checkReplica(ctx context.Context, c *call, from *replica.Config, dir string) error {
+	r, err := replica.Check(ctx, from, os.TempDir())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "The replica can be restored: that took %s, and what came is whole.\n%s", r.Took.Round(time.Millisecond), holding(r.Contents))
+	here, err := db.InspectBeside(ctx, dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if has, err := db.HasEntry(ctx, dir, r.Contents.Last); err != nil {
+		return err
+	} else if !has && r.Contents.Entries > 0 {
+		return fmt.Errorf("the replica has changes that %s lacks: it is of another server, or the directory is out of date", dir)
+	}
+	_, err = fmt.Fprintf(c.stdout, "%s is at revision %d, %d ahead.\n", dir, here.Revision, here.Revision-r.Contents.Revision)
+	return err
+}
+
+// holding tells people what a database holds.
+func holding(h db.Contents) string {
+	if h.Empty {
+		return "  nothing yet\n"
+	}
+	last := "none"
+	if h.Entries > 0 {
+		last = fmt.Sprintf("%s, %s %s %s by %s", h.Last.At.Format(time.RFC3339Nano), h.Last.Kind, h.Last.Name, h.Last.Action, h.Last.Actor)
+	}
+	return fmt.Sprintf("  revision     %d\n  last change  %s\n  flags        %d\n  tenants      %d\n  partners     %d\n  log entries  %d\n",
+		h.Revision, last, h.Flags, h.Tenants, h.Partners, h.Entries)
 }
 
 func versions(ctx context.Context, c *call) error {

@@ -145,7 +145,7 @@ func TestMistakes(t *testing.T) {
 		{"unknown command", env(), []string{"frobnicate"}, []string{`unknown command "frobnicate"`}},
 		{"token without a verb", env(), []string{"token"}, []string{`unknown command "token"`}},
 		{"unknown flag", env(), []string{"serve", "-bogus", "3"}, []string{"-bogus"}},
-		{"a later version's setting", env(), []string{"serve", "-replica-url", "file:///tmp"}, []string{"-replica-url"}},
+		{"a later version's setting", env(), []string{"serve", "-follow", "file:///tmp"}, []string{"-follow"}},
 		{"operand", env(), []string{"serve", "now"}, []string{`unexpected argument "now"`}},
 		{"missing operand", env(), []string{"import"}, []string{"import needs FILE"}},
 		{"bad switch", env(), []string{"serve", "-demo=perhaps"}, []string{"-demo"}},

@@ -18,6 +18,7 @@ import (
 	"unicode"
 
 	"github.com/dezky/platform-api/auth"
+	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
 	"github.com/dezky/platform-api/templates"
 )
@@ -244,6 +245,7 @@ func (a *app) chrome(v visit, section, title string) templates.Chrome {
 	if c.Operator {
 		c.Role = "Operator"
 	}
+	c.Alarm = a.alarm()
 	return c
 }
 
@@ -376,6 +378,8 @@ func (a *app) failPage(rec *recorder, r *http.Request, v visit, err error) {
 	var invalid *flags.Invalid
 	var tooLarge *http.MaxBytesError
 	var many *tooMany
+	var alone *db.NotReplicated
+	reason, broken := db.Broken(err)
 	switch {
 	case errors.As(err, &many):
 		status, heading, text = http.StatusTooManyRequests, "Too many attempts", sentence(many.Error())
@@ -385,6 +389,11 @@ func (a *app) failPage(rec *recorder, r *http.Request, v visit, err error) {
 		status, heading = http.StatusServiceUnavailable, "The identity provider is away"
 		text = "It could not be asked whether you still may, so nothing was changed. Try again in a minute."
 		rec.Header().Set("Retry-After", "5")
+	case errors.As(err, &alone):
+		status, heading, text = http.StatusServiceUnavailable, "Not in the replica yet", sentence(alone.Error())
+	case broken:
+		status, heading, text = http.StatusServiceUnavailable, "The database can’t be used", sentence(unusable(reason))
+		a.server.opts.Log.Error("database unusable", "id", rec.id, "error", err.Error())
 	case errors.As(err, &refused):
 		status, text = refused.status, sentence(refused.detail)
 		heading = http.StatusText(status)
@@ -403,6 +412,7 @@ func (a *app) failPage(rec *recorder, r *http.Request, v visit, err error) {
 	if rec.status != 0 {
 		return
 	}
+	rec.Header().Set("X-Reason", url.PathEscape(text)) // what the script tells of an answer that it shows nothing of
 	if fromHtmx(r) {
 		toast := templates.Toast{Icon: "warn", Text: text, Alert: true}
 		err = a.swaps(rec, status, templates.Swaps{Parts: []templates.Part{{Target: "#toasts", Swap: "beforeend", View: toast}}})

@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/dezky/platform-api/replica"
 )
 
 // Labels are bounded on purpose: routes, statuses, environments and providers of the configuration, never
@@ -56,7 +58,8 @@ type metrics struct {
 	app *app
 
 	build, up, revision, flags, tenants, streams, evaluations, requests, durations,
-	database, wal, provider *prometheus.Desc
+	database, wal, provider,
+	replicating, lag, pending, synced, position, snapshot, copied, drilled, drill *prometheus.Desc
 }
 
 func newMetrics(a *app) *metrics {
@@ -76,6 +79,15 @@ func newMetrics(a *app) *metrics {
 		durations:   desc("request_duration_seconds", "How long requests took, by route.", "route"),
 		database:    desc("sqlite_bytes", "Size of the database file."),
 		wal:         desc("sqlite_wal_bytes", "Size of the write-ahead log beside it."),
+		replicating: desc("replication_ok", "1 while the replica is kept up to date. This and the others are there only where a replica is configured."),
+		lag:         desc("replication_lag_seconds", "Time since the replica had everything."),
+		pending:     desc("replication_pending_revisions", "Revisions that the replica is not known to have."),
+		synced:      desc("replication_last_success_timestamp_seconds", "When the replica last had everything."),
+		position:    desc("replication_position", "The last transaction in the replica."),
+		snapshot:    desc("replication_snapshot_timestamp_seconds", "The newest whole copy in the replica."),
+		copied:      desc("replication_bytes", "Size of the replica when it was last looked at."),
+		drilled:     desc("replication_drill_timestamp_seconds", "When the replica was last restored to see that it can be."),
+		drill:       desc("replication_drill_ok", "1 if that succeeded."),
 		provider:    desc("identity_provider_up", "1 if the identity provider answered what can be used when it was last asked.", "issuer"),
 	}
 }
@@ -83,7 +95,7 @@ func newMetrics(a *app) *metrics {
 // Describe sends what there is.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{m.build, m.up, m.revision, m.flags, m.tenants, m.streams, m.evaluations, m.requests, m.durations,
-		m.database, m.wal, m.provider} {
+		m.database, m.wal, m.provider, m.replicating, m.lag, m.pending, m.synced, m.position, m.snapshot, m.copied, m.drilled, m.drill} {
 		out <- d
 	}
 }
@@ -110,6 +122,26 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	if file, wal, err := a.db.Size(); err == nil { // else they are missing, which says it
 		gauge(m.database, float64(file))
 		gauge(m.wal, float64(wal))
+	}
+	if r := a.replica.Status(); r.State != replica.Off {
+		when := func(d *prometheus.Desc, t time.Time) {
+			if !t.IsZero() {
+				gauge(d, float64(t.UnixMilli())/1000)
+			}
+		}
+		gauge(m.replicating, flag(r.State == replica.OK))
+		gauge(m.lag, r.Lag.Seconds())
+		if r.Pending >= 0 {
+			gauge(m.pending, float64(r.Pending))
+		}
+		when(m.synced, r.LastSuccess)
+		gauge(m.position, float64(r.Position))
+		when(m.snapshot, r.Snapshot)
+		gauge(m.copied, float64(r.Bytes))
+		if !r.Drill.At.IsZero() {
+			when(m.drilled, r.Drill.At)
+			gauge(m.drill, flag(r.Drill.Error == ""))
+		}
 	}
 	for _, p := range a.openID.Providers() {
 		gauge(m.provider, flag(p.Trouble == nil && !p.Asked.IsZero()), p.Issuer)

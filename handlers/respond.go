@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dezky/platform-api/auth"
+	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
 )
 
@@ -24,6 +25,7 @@ type problem struct {
 	Current any                `json:"current,omitempty"` // 412: the flag as it is, null if there is none
 	Flags   []string           `json:"flags,omitempty"`   // 409: keys of flags in the way
 	Tenants []string           `json:"tenants,omitempty"` // 409: slugs of tenants in the way
+	Version int64              `json:"version,omitempty"` // 503: the flag's, which stands here and is not in the replica
 	ID      string             `json:"id,omitempty"`      // 500: what to search the log for
 }
 
@@ -75,8 +77,10 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 		refused   *refusal
 		away      *unavailable
 		many      *tooMany
+		alone     *db.NotReplicated
 	)
 	p := problem{Detail: err.Error()}
+	reason, broken := db.Broken(err)
 	kind := ""
 	switch {
 	case errors.As(err, &malformed):
@@ -110,6 +114,13 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 	case errors.As(err, &away):
 		p.Status, kind = http.StatusServiceUnavailable, "unavailable"
 		rec.Header().Set("Retry-After", "1")
+	case errors.As(err, &alone):
+		p.Status, kind, p.Version = http.StatusServiceUnavailable, "not-replicated", alone.Version
+		rec.Header().Set("Retry-After", "5")
+	case broken:
+		p.Status, kind, p.Detail = http.StatusServiceUnavailable, "unavailable", unusable(reason)
+		rec.Header().Set("Retry-After", "10")
+		s.opts.Log.Error("database unusable", "id", rec.id, "error", err.Error())
 	case r.Context().Err() != nil && errors.Is(err, context.Canceled):
 		rec.status = 499 // the client has gone; nobody reads an answer
 		return

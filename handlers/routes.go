@@ -13,6 +13,7 @@ import (
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
+	"github.com/dezky/platform-api/replica"
 	"github.com/dezky/platform-api/templates"
 )
 
@@ -44,6 +45,7 @@ type app struct {
 	secure       bool // browsers reach the server by https
 	reach        *flags.Reach
 	quit         <-chan struct{}
+	replica      *replica.Replica // nil where there is none
 
 	stats       stats
 	evaluations atomic.Uint64
@@ -158,6 +160,7 @@ func (a *app) consolePages() []screen {
 		{"GET", "/operator/tokens/{id}/revoke", auth.Operator, a.askRevoke},
 		{"POST", "/operator/tokens/{id}/revoke", auth.Operator, a.revokeToken},
 		{"GET", "/operator/status", auth.Read, a.statusPage},
+		{"POST", "/operator/status/drill", auth.Operator, a.runDrill},
 		{"GET", "/operator/settings", auth.Read, a.settingsPage},
 		{"POST", "/operator/settings", auth.Read, a.saveSettings},
 		{"GET", "/operator/palette", auth.Read, a.palette},

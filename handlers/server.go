@@ -21,6 +21,7 @@ import (
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
+	"github.com/dezky/platform-api/replica"
 	"github.com/dezky/platform-api/static"
 	"github.com/dezky/platform-api/templates"
 )
@@ -50,6 +51,7 @@ type Appliance struct {
 	AnnounceLink func(secret string) // prints a link for whoever sees the server's output
 	ConfirmGain  int                 // a console change by which more tenants gain is asked about
 	Now          func() time.Time    // the clock
+	Replica      *replica.Replica    // nil where there is none
 }
 
 // Server answers HTTP. Until Start it knows only /health, and says 503 to all else.
@@ -99,7 +101,7 @@ func (s *Server) Start(a Appliance) error {
 	app := &app{server: s, db: a.DB, tokens: a.Tokens, environment: a.Environment, csrf: csrf,
 		bearers: auth.Bearers{Tokens: a.Tokens}, openID: a.OpenID, failures: auth.NewFailures(a.Now),
 		sessions: a.Sessions, links: a.Links, announceLink: a.AnnounceLink, confirmGain: a.ConfirmGain,
-		now: a.Now, started: a.Now(), secure: strings.HasPrefix(a.PublicURL, "https:"), quit: s.quit, reach: &flags.Reach{},
+		now: a.Now, started: a.Now(), secure: strings.HasPrefix(a.PublicURL, "https:"), quit: s.quit, reach: &flags.Reach{}, replica: a.Replica,
 		stats: stats{unrouted: {}},
 		// The document is read when someone first asks for the page: a start need not wait for it.
 		docs: sync.OnceValues(func() (templates.Docs, error) { return templates.NewDocs(s.opts.Spec) })}

@@ -33,9 +33,10 @@ func (a *app) ready(w http.ResponseWriter, r *http.Request, _ call) error {
 	}
 	return writeJSON(w, http.StatusOK, struct {
 		Status           string `json:"status"`
+		Database         string `json:"database"`
 		Replication      string `json:"replication"`
 		IdentityProvider string `json:"identityProvider"`
-	}{"ready", "off", a.openID.State()})
+	}{"ready", a.databaseWord(), string(a.replica.Status().State), a.openID.State()})
 }
 
 // root leads a person to the console.

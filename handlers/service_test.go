@@ -38,7 +38,7 @@ func TestService(t *testing.T) {
 	}{
 		{"/health", `{"status":"ok","service":"dezky-platform-api","version":"v1.2.3-test"}` + "\n",
 			map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store"}},
-		{"/ready", `{"status":"ready","replication":"off","identityProvider":"off"}` + "\n",
+		{"/ready", `{"status":"ready","database":"ok","replication":"off","identityProvider":"off"}` + "\n",
 			map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store"}},
 		{"/openapi.yaml", string(readSpec()),
 			map[string]string{"Content-Type": "application/yaml", "Cache-Control": "no-cache"}},

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -15,11 +16,8 @@ import (
 // statusPage says how the appliance is.
 func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error {
 	about, err := a.db.About(r.Context())
-	if err != nil {
-		return err
-	}
-	tokens, err := a.db.Tokens(r.Context())
-	if err != nil {
+	tokens, tokensErr := a.db.Tokens(r.Context())
+	if err := errors.Join(err, tokensErr); err != nil && a.db.Trouble() == "" { // trouble is told below
 		return err
 	}
 	now, usable := a.now(), 0
@@ -29,22 +27,23 @@ func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error 
 		}
 	}
 	s := v.snapshot
-	replication := templates.StatusFact{Name: "Replication", Value: "not configured", Note: "changes exist on this machine only"}
 	fact := func(name, value string) templates.StatusFact { return templates.StatusFact{Name: name, Value: value} }
 	count := func(name string, n int) templates.StatusFact { return fact(name, strconv.Itoa(n)) }
 	page := templates.StatusPage{Chrome: a.chrome(v, "status", "Status"), Groups: []templates.StatusGroup{
 		{Name: "Program", Facts: []templates.StatusFact{
 			fact("Version", a.server.opts.Version), fact("Commit", a.server.opts.Commit), fact("Go", strings.TrimPrefix(runtime.Version(), "go")),
 			{Name: "Up for", Value: lasting(now.Sub(a.started)), Note: "since " + a.started.UTC().Format("2 Jan 2006 15:04") + " UTC"}}},
+		{Name: "Replica", Facts: a.replicaFacts()},
 		{Name: "Data", Facts: []templates.StatusFact{
-			replication, fact("Revision", strconv.FormatInt(s.Revision(), 10)), fact("Epoch", s.Epoch()),
-			{Name: "Database", Value: size(about.Bytes), Note: "and " + size(about.WAL) + " in its write-ahead log"},
+			a.databaseFact(), fact("Revision", strconv.FormatInt(s.Revision(), 10)), fact("Epoch", s.Epoch()),
+			{Name: "Size", Value: size(about.Bytes), Note: "and " + size(about.WAL) + " in its write-ahead log"},
 			fact("Schema", strconv.FormatInt(about.Schema, 10)), fact("SQLite", about.SQLite)}},
 		{Name: "Registry", Facts: []templates.StatusFact{
 			count("Flags", len(s.Flags())), count("Tenants", len(s.Tenants())), count("Partners", len(s.Partners())), fact("Log entries", strconv.FormatInt(about.Entries, 10)),
 			{Name: "Environments", Value: strings.Join(s.Environments(), ", "), Note: "the default is " + a.environment}}},
 		{Name: "Access", Facts: append(a.accessFacts(), count("Active API tokens", usable), count("Event streams now", a.db.Live().Subscribers()))},
 	}}
+	page.Drill = a.replica != nil && v.operator()
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s, %s\n", Service, now.UTC().Format(time.RFC3339))
 	for _, g := range page.Groups {

@@ -135,7 +135,11 @@ func (a *app) makeToken(w http.ResponseWriter, r *http.Request, v visit) error {
 	secret, t, err := a.db.CreateToken(r.Context(), v.principal.By(), n)
 	var invalid *flags.Invalid
 	var conflict *flags.Conflict
+	var alone *db.NotReplicated
+	status, warning := http.StatusOK, ""
 	switch {
+	case errors.As(err, &alone): // it is made, and its secret is seen now or never
+		status, warning = http.StatusServiceUnavailable, sentence(alone.Error())
 	case errors.As(err, &invalid):
 		return fail(http.StatusUnprocessableEntity, fieldErrors(invalid.Errors))
 	case errors.As(err, &conflict):
@@ -144,8 +148,8 @@ func (a *app) makeToken(w http.ResponseWriter, r *http.Request, v visit) error {
 		return err
 	}
 	page.Form = tokenForm(v, db.NewToken{Role: "evaluate"}, usualDays)
-	page.Secret = &templates.TokenSecret{Name: t.Name, Secret: secret}
-	return a.showTokens(w, r, v, http.StatusOK, page)
+	page.Secret = &templates.TokenSecret{Name: t.Name, Secret: secret, Warning: warning}
+	return a.showTokens(w, r, v, status, page)
 }
 
 // fieldErrors are the messages by field.

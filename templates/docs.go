@@ -233,6 +233,9 @@ func (r *reader) answer(status string, n *yaml.Node) *Answer {
 func (r *reader) problem(body *yaml.Node) Problem {
 	properties := r.get(r.get(body, "schema"), "properties")
 	typ := text(r.get(r.get(properties, "type"), "const"))
+	if typ == "" { // one of several: the one that the example shows
+		typ = text(r.get(r.get(body, "example"), "type"))
+	}
 	status := text(r.get(r.get(properties, "status"), "const"))
 	name := typ[strings.LastIndex(typ, ":")+1:]
 	return Problem{ID: problemID(name), Name: name, Status: status, Reason: reason(status)}

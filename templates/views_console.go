@@ -21,6 +21,7 @@ type Chrome struct {
 	Env       string // in which counts are made
 	Envs      []string
 	Revision  string // what the page shows, for the event stream to go on from
+	Alarm     string // what everybody should know about the server now, or ""
 }
 
 // Time is a moment as people read it, with the exact one behind it.

@@ -204,7 +204,10 @@ type TokenForm struct {
 }
 
 // TokenSecret is shown once.
-type TokenSecret struct{ Name, Secret string }
+type TokenSecret struct {
+	Name, Secret string
+	Warning      string // what is not well with it yet, or ""
+}
 
 // RevokeToken asks before an API token ends for ever.
 type RevokeToken struct {
@@ -220,6 +223,7 @@ type StatusPage struct {
 	Chrome
 	Groups []StatusGroup
 	Text   string // all of it, to be copied
+	Drill  bool   // the replica's drill can be run
 }
 
 func (StatusPage) template() (page, name string) { return "status", "layout" }

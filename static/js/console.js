@@ -370,7 +370,7 @@
 
   // A write without a clear answer is never said to have happened or not: what the server has now is read, and said.
   on('htmx:error', e => { const { ctx, error } = e.detail; if (!ctx) return; if (live(ctx)) return redial(); if (error?.name !== 'AbortError' || ctx.request.signal.reason === 'timeout') unsure(ctx, 'No answer from the server.'); });
-  on('htmx:response:error', e => { const c = e.detail.ctx; if (live(c)) redial(); else if (c.response.status >= 500) unsure(c, `The server answered ${c.response.status}.`); });
+  on('htmx:response:error', e => { const c = e.detail.ctx; if (live(c)) redial(); else if (c.response.status >= 500) unsure(c, decodeURIComponent(c.response.headers?.get?.('X-Reason') ?? '') || `The server answered ${c.response.status}.`); });
   async function unsure(ctx, what) {
     const { action } = ctx.request, [, key, verb] = action.match(/^\/operator\/flags\/([^/?]+)(?:\/(\w+))?/) ?? [];
     if (!writes(ctx)) return toast(what);
