@@ -18,12 +18,13 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 10s
+FAULTS := ^Test(Kill|Disaster|Stop|Replica|TwoWriters|Lease|Gate|StaleWAL|MetaLost|Diverged|Drill|Disk|RestartLoop|ClockJumps|OthersBeside|FileGone)
 
 # RACE=-race turns the race detector on; it needs a C compiler.
 RACE ?=
 RACE_IF_POSSIBLE = $(shell echo 'int main(void) { return 0; }' | $$(go env CC) -include stdlib.h -x c -fsyntax-only - 2>/dev/null && echo -race)
 
-.PHONY: run dev build test browser node screenshots check lint say-race bench fuzz release clean help
+.PHONY: run dev build test faults browser node screenshots check lint say-race bench fuzz release clean help
 
 run: build ## build, then serve with the demo registry on http://127.0.0.1:3001
 	@bin/platform-api serve -demo
@@ -38,6 +39,11 @@ build: ## build bin/platform-api
 test: browser node ## run all tests (RACE=-race: with the race detector)
 	@CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -shuffle=on -timeout 30m $(if $(RACE),-skip '^TestConsole') ./...
 	@$(if $(RACE),CGO_ENABLED=0 go test -timeout 30m -run '^TestConsole' ./handlers)
+
+# Each of these has its short form in make test.
+faults: ## run the fault tests at length: kills, full disks, replicas that are away, restarts
+	@FAULTS=1 go test -count=1 -timeout 30m -v -run '$(FAULTS)' . ./db ./replica >faults.log 2>&1; status=$$?; \
+	grep -E '^ *(---|kill_test|ok|FAIL)' faults.log; [ $$status = 0 ] && rm faults.log; exit $$status
 
 # With the race detector, what runs in the browser runs by itself and without it: there it would only wait.
 # The console's tests need a Chromium. Where it is missing and can be installed, it is.
