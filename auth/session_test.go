@@ -165,12 +165,15 @@ func TestSignOut(t *testing.T) {
 func TestUnreadableCookieIsNoSession(t *testing.T) {
 	s := sessions(t, dbtest.Open(t), &clock{time.Now()}, false, key(1))
 	good := signIn(t, s, maja)
-	middle := len(good.Value) / 2
+	middle, other := len(good.Value)/2, "A"
+	if good.Value[middle] == 'A' {
+		other = "B"
+	}
 	for name, value := range map[string]string{
 		"empty":               "",
 		"rubbish":             "%%%",
 		"cut":                 good.Value[:middle],
-		"tampered":            good.Value[:middle] + "A" + good.Value[middle+1:],
+		"tampered":            good.Value[:middle] + other + good.Value[middle+1:],
 		"other key":           signIn(t, sessions(t, dbtest.Open(t), &clock{time.Now()}, false, key(2)), maja).Value,
 		"of another database": signIn(t, sessions(t, dbtest.Open(t), &clock{time.Now()}, false, key(1)), maja).Value,
 		"long":                strings.Repeat("x", 8000),

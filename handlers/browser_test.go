@@ -148,8 +148,8 @@ func newSite(t testing.TB) *site {
 	return serve(t, d)
 }
 
-// serve starts a server on a database.
-func serve(t testing.TB, d *db.DB) *site {
+// serve starts a server on a database, with what else it is to have.
+func serve(t testing.TB, d *db.DB, with ...func(*handlers.Appliance)) *site {
 	t.Helper()
 	s := &site{t: t, db: d, secrets: make(chan string, 8), log: &logBook{}, streams: map[context.Context]context.CancelFunc{}}
 	logger := slog.New(slog.NewJSONHandler(s.log, nil))
@@ -169,9 +169,12 @@ func serve(t testing.TB, d *db.DB) *site {
 			t.Errorf("the server logged: %s", line)
 		}
 	})
-	err = h.Start(handlers.Appliance{DB: d, Tokens: auth.NewTokens(d, time.Now, logger), Environment: "production", PublicURL: s.url,
-		Sessions: s.sessions, Links: auth.NewLinks(time.Now), AnnounceLink: func(secret string) { s.secrets <- secret }, ConfirmGain: 10, Now: time.Now})
-	if err != nil {
+	a := handlers.Appliance{DB: d, Tokens: auth.NewTokens(d, time.Now, logger), Environment: "production", PublicURL: s.url,
+		Sessions: s.sessions, Links: auth.NewLinks(time.Now), AnnounceLink: func(secret string) { s.secrets <- secret }, ConfirmGain: 10, Now: time.Now}
+	for _, set := range with {
+		set(&a)
+	}
+	if err := h.Start(a); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -245,7 +245,7 @@ func (a *app) chrome(v visit, section, title string) templates.Chrome {
 	if c.Operator {
 		c.Role = "Operator"
 	}
-	c.Alarm = a.alarm()
+	c.Alarm = templates.Alarm{Text: a.alarm()}
 	return c
 }
 

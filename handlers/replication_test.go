@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -119,6 +121,52 @@ func TestReplication(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.eventually(t, "GET /ready", nobody, `"replication":"ok"`)
+}
+
+// An open page learns that another server has the replica.
+func TestAlarmComesOverTheStream(t *testing.T) {
+	t.Parallel()
+	s, at := startReplicated(t)
+	s.eventually(t, "GET /ready", nobody, `"replication":"ok"`)
+	r := s.request(t, "GET /operator/events", "", s.cookie(t, auth.Read), "Accept: text/event-stream")
+	response, err := s.client.Do(r)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatal(response, err)
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	if !lines.Scan() { // it has begun
+		t.Fatal(lines.Err())
+	}
+	if err := os.Rename(at, at+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.Create(filepath.Join(at, "writer.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if _, err := lock.WriteString(`{"holder":"mail2:/data","since":"2026-01-02T03:04:05Z"}`); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, 200, "PATCH /flags/search", `{"pct":61}`)
+	page := s.eventually(t, "GET /operator/status", s.cookie(t, auth.Read), "taken: another server writes to the replica")
+	if !strings.Contains(page, "mail2:/data") || !strings.Contains(page, `id="alarm" class="notice bad alarm" role="alert"`) {
+		t.Error("the status page does not say who has it, in an alarm")
+	}
+	s.want(t, 200, "PATCH /flags/search", `{"pct":62}`) // which wakes the stream
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), `id="alarm" class="notice bad alarm"`) && strings.Contains(lines.Text(), "changes exist on this machine only") {
+			return
+		}
+	}
+	t.Errorf("the stream ended without the alarm: %v", lines.Err())
 }
 
 func TestAlarm(t *testing.T) {

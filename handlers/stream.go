@@ -77,7 +77,18 @@ func (a *app) events(w http.ResponseWriter, r *http.Request, v visit) error {
 	}
 	ping := time.NewTicker(pingEvery)
 	defer ping.Stop()
+	alarmed := false // the page may be from before
 	for {
+		if alarm := a.alarm(); (alarm != "") != alarmed { // told when it begins and ends, not each time it grows
+			alarmed = !alarmed
+			message, err := alarmMessage(alarm)
+			if err != nil {
+				return err
+			}
+			if err := send(message); err != nil {
+				return nil
+			}
+		}
 		s, events, ok := a.db.Live().Since(at)
 		text := ""
 		switch {
@@ -166,6 +177,12 @@ func (a *app) changes(s *flags.Snapshot, v visit, events []flags.Event) (string,
 	}
 	v.snapshot = s
 	swaps.Parts = append(swaps.Parts, a.countParts(v)...)
+	message, err := inStream(swaps)
+	return message + id + named, err
+}
+
+// inStream writes fragments as the data of one message, which the caller ends.
+func inStream(swaps templates.Swaps) (string, error) {
 	var html bytes.Buffer
 	if err := templates.RenderSwaps(&html, swaps); err != nil {
 		return "", err
@@ -174,5 +191,11 @@ func (a *app) changes(s *flags.Snapshot, v visit, events []flags.Event) (string,
 	for line := range strings.Lines(html.String()) {
 		message += "data: " + strings.TrimRight(line, "\r\n") + "\n"
 	}
-	return message + id + named, nil
+	return message, nil
+}
+
+// alarmMessage puts an alarm into an open page, or takes it away.
+func alarmMessage(text string) (string, error) {
+	message, err := inStream(templates.Swaps{Parts: []templates.Part{{Target: "#alarm", Swap: "outerHTML", View: templates.Alarm{Text: text}}}})
+	return message + "\n", err
 }

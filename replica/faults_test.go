@@ -215,7 +215,7 @@ func TestReplicaSlow(t *testing.T) {
 		took = append(took, time.Since(begun))
 	}
 	slices.Sort(took)
-	if median := took[len(took)/2]; median > 100*time.Millisecond {
+	if median := took[len(took)/2]; atLength && median > 100*time.Millisecond {
 		t.Errorf("a change takes %s beside a slow replica", median)
 	}
 	n.untilState(t, OK)

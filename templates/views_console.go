@@ -21,7 +21,7 @@ type Chrome struct {
 	Env       string // in which counts are made
 	Envs      []string
 	Revision  string // what the page shows, for the event stream to go on from
-	Alarm     string // what everybody should know about the server now, or ""
+	Alarm     Alarm
 }
 
 // Time is a moment as people read it, with the exact one behind it.
@@ -370,6 +370,11 @@ type NewFlag struct {
 }
 
 func (NewFlag) template() (page, name string) { return "", "newflag" }
+
+// Alarm is what everybody in the console should know about the server now; "" is nothing.
+type Alarm struct{ Text string }
+
+func (Alarm) template() (page, name string) { return "", "alarm" }
 
 // Toast is a short notice.
 type Toast struct {
