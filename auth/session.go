@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/gorilla/securecookie"
@@ -26,8 +27,10 @@ const (
 	SessionIdle = 30 * time.Minute
 	SessionMost = 8 * time.Hour
 
-	seenEvery  = time.Minute // how often a use is written down
-	sweepEvery = 10 * time.Minute
+	seenEvery = time.Minute // how often a use is written down
+
+	rememberedMost = 1000 // sessions that are kept in mind for when the database can't be used
+	sweepEvery     = 10 * time.Minute
 )
 
 // SessionKeySize is the size of a session key in bytes.
@@ -51,7 +54,7 @@ type SessionOptions struct {
 
 // NewSessions returns the sessions of a database.
 func NewSessions(o SessionOptions) (*Sessions, error) {
-	s := &store{db: o.DB, now: o.Now, secure: o.Secure, name: "dezky-session"}
+	s := &store{db: o.DB, now: o.Now, secure: o.Secure, name: "dezky-session", last: map[[sha256.Size]byte]db.Session{}}
 	if o.Secure {
 		s.name = "__Host-" + s.name // the browser then insists on Secure, no Domain and Path=/
 	}
@@ -124,7 +127,7 @@ func (ss *Sessions) begin(w http.ResponseWriter, r *http.Request, p Principal, t
 		if old.FromProvider() && old.row.Issuer == p.Issuer && old.row.Subject == p.Subject {
 			found.row.CreatedAt = old.row.CreatedAt
 		}
-		if err := ss.store.db.DeleteSession(r.Context(), old.row.Hash); err != nil {
+		if err := ss.store.end(r.Context(), old.row.Hash); err != nil {
 			return err
 		}
 	}
@@ -141,6 +144,7 @@ func (ss *Sessions) Find(r *http.Request) (*Session, error) {
 	}
 	if now := ss.store.now(); found != nil && now.Sub(found.row.SeenAt) >= seenEvery {
 		found.row.SeenAt = now
+		ss.store.note(found.row)
 		if err := ss.store.db.TouchSession(r.Context(), found.row.Hash, now); err != nil {
 			ss.log.Warn("use of a session not noted", "error", err) // it may end early, and nothing else
 		}
@@ -234,10 +238,66 @@ type store struct {
 	secure bool
 	name   string
 	codecs []securecookie.Codec
+
+	mu   sync.Mutex
+	last map[[sha256.Size]byte]db.Session // as read last, for when the database can't be used
 }
 
 func (s *store) options(maxAge int) *sessions.Options {
 	return &sessions.Options{Path: "/", MaxAge: maxAge, Secure: s.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+}
+
+// row reads a session. Where the database can't be used, what was read last counts.
+func (s *store) row(ctx context.Context, hash [sha256.Size]byte) (db.Session, error) {
+	row, err := s.db.Session(ctx, hash)
+	_, broken := db.Broken(err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch last, known := s.last[hash]; {
+	case err == nil:
+		s.remember(row)
+	case broken && known:
+		return last, nil
+	case errors.Is(err, flags.ErrNotFound):
+		delete(s.last, hash)
+	}
+	return row, err
+}
+
+// remember keeps a session in mind; the caller holds mu.
+func (s *store) remember(row db.Session) {
+	if _, known := s.last[row.Hash]; !known && len(s.last) >= rememberedMost {
+		for hash := range s.last { // any one: whose turn it is does not matter
+			delete(s.last, hash)
+			break
+		}
+	}
+	s.last[row.Hash] = row
+}
+
+// note is remember for a session that changed.
+func (s *store) note(row db.Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remember(row)
+}
+
+// end ends a session, also where the database can't be told.
+func (s *store) end(ctx context.Context, hash [sha256.Size]byte) error {
+	err := s.db.DeleteSession(ctx, hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.last, hash)
+	return err
+}
+
+// endAll ends all sessions that a provider began for someone; see db.DeleteSessionsOf.
+func (s *store) endAll(ctx context.Context, issuer, subject, sid string) (int64, error) {
+	n, err := s.db.DeleteSessionsOf(ctx, issuer, subject, sid)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.last)
+	return n, err
 }
 
 // Get returns the request's session, the same one each time it is asked.
@@ -257,7 +317,7 @@ func (s *store) New(r *http.Request, name string) (*sessions.Session, error) {
 	if securecookie.DecodeMulti(name, cookie.Value, &id, s.codecs...) != nil || id == "" {
 		return session, nil
 	}
-	row, err := s.db.Session(r.Context(), sha256.Sum256([]byte(id)))
+	row, err := s.row(r.Context(), sha256.Sum256([]byte(id)))
 	if errors.Is(err, flags.ErrNotFound) {
 		return session, nil
 	}
@@ -280,7 +340,7 @@ func (s *store) New(r *http.Request, name string) (*sessions.Session, error) {
 func (s *store) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	if session.Options.MaxAge < 0 {
 		http.SetCookie(w, sessions.NewCookie(session.Name(), "", session.Options))
-		return s.db.DeleteSession(r.Context(), sha256.Sum256([]byte(session.ID)))
+		return s.end(r.Context(), sha256.Sum256([]byte(session.ID)))
 	}
 	found, ok := session.Values[sessionKey].(*Session)
 	if !ok {

@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"errors"
 	"io"
@@ -287,5 +288,45 @@ func TestTenThousandSessionsCostNoMemory(t *testing.T) {
 	}
 	if after := inUse(); after > before+256<<10 {
 		t.Errorf("10,000 sessions take %d bytes of memory, want next to none", after-before)
+	}
+}
+
+// Where the database can't be read, who was seen before is known, for as long as a session lasts, and can
+// still sign out.
+func TestSessionsOutliveTheDatabase(t *testing.T) {
+	dir, c := t.TempDir(), &clock{time.Now()}
+	d := dbtest.OpenAt(t, dir, c.time)
+	s := sessions(t, d, c, false, key(1))
+	seen, unseen := signIn(t, s, maja), signIn(t, s, maja)
+	if got := who(t, s, seen); got == "" {
+		t.Fatal("nobody is signed in")
+	}
+	err := d.Reopen(t.Context(), func(context.Context) error {
+		return os.WriteFile(filepath.Join(dir, db.File), bytes.Repeat([]byte("rubbish "), 2048), 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.now = c.now.Add(2 * time.Minute) // a use would be noted now
+	if got := who(t, s, seen); got != "maja@dezky.example read" {
+		t.Errorf("without the database: %q, want the viewer", got)
+	}
+	if _, err := s.Find(request(unseen)); err == nil {
+		t.Error("a session that was never read is found without the database")
+	}
+	c.now = c.now.Add(auth.SessionIdle - time.Second)
+	if got := who(t, s, seen); got == "" {
+		t.Error("a second before the idle limit: nobody, want the viewer")
+	}
+	c.now = c.now.Add(auth.SessionIdle)
+	if got := who(t, s, seen); got != "" {
+		t.Errorf("after the idle limit: %q, want nobody", got)
+	}
+	c.now = c.now.Add(-2 * auth.SessionIdle)
+	if err := s.SignOut(httptest.NewRecorder(), request(seen)); err == nil {
+		t.Error("the sign-out does not say that it could not be written down")
+	}
+	if _, err := s.Find(request(seen)); err == nil {
+		t.Error("after the sign-out the session is still known")
 	}
 }

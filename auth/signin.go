@@ -22,6 +22,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
 )
 
@@ -549,7 +550,7 @@ func (s *SignIn) Check(ctx context.Context, session *Session, use Use) (*Princip
 // finds out whether the provider answers, so that nobody is sent to one that is away.
 func (s *SignIn) recheck(ctx context.Context, k *knowledge, session *Session, kept *tokens, expired bool) (Principal, error) {
 	p := session.Principal
-	row, err := s.sessions.store.db.Session(ctx, session.row.Hash)
+	row, err := s.sessions.store.row(ctx, session.row.Hash)
 	switch {
 	case errors.Is(err, flags.ErrNotFound):
 		return p, ErrSessionEnded
@@ -578,14 +579,16 @@ func (s *SignIn) recheck(ctx context.Context, k *knowledge, session *Session, ke
 		if err != nil {
 			return p, err
 		}
-		now := s.now()
-		if err := s.sessions.store.db.CheckSession(ctx, session.row.Hash, string(data), now); err != nil {
-			return p, err
+		row.Data, row.CheckedAt = string(data), s.now()
+		s.sessions.store.note(row)
+		err = s.sessions.store.db.CheckSession(ctx, row.Hash, row.Data, row.CheckedAt)
+		if _, broken := db.Broken(err); broken {
+			err = nil // it is known here, which is enough for as long
 		}
-		return p, nil
+		return p, err
 	case err == nil || errors.Is(err, errAccessRefused) || errors.Is(err, errOther):
 		s.log.Info("session ended by the identity provider", "actor", p.Name, "subject", p.Subject, "issuer", p.Issuer)
-		if err := s.sessions.store.db.DeleteSession(ctx, session.row.Hash); err != nil {
+		if err := s.sessions.store.end(ctx, session.row.Hash); err != nil {
 			return p, err
 		}
 		return p, ErrSessionEnded
@@ -649,7 +652,7 @@ func (s *SignIn) BackChannelLogout(ctx context.Context, raw string) error {
 	if !s.use("logout "+string(hash[:]), now, token.Expiry.Add(expLeeway)) {
 		return refused("it was used before")
 	}
-	n, err := s.sessions.store.db.DeleteSessionsOf(ctx, token.Issuer, token.Subject, token.SessionID)
+	n, err := s.sessions.store.endAll(ctx, token.Issuer, token.Subject, token.SessionID)
 	if err != nil {
 		return err
 	}

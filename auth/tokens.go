@@ -116,6 +116,7 @@ func (ts *Tokens) Run(ctx context.Context) {
 	defer revocations.Stop()
 	uses := time.NewTicker(lastUseInterval)
 	defer uses.Stop()
+	told := "" // of what goes wrong each time
 	for {
 		var err error
 		select {
@@ -129,7 +130,10 @@ func (ts *Tokens) Run(ctx context.Context) {
 			}
 			return
 		}
-		if err != nil && ctx.Err() == nil {
+		if err == nil {
+			told = ""
+		} else if ctx.Err() == nil && err.Error() != told {
+			told = err.Error()
 			ts.log.Error("tokens not brought up to date", "error", err)
 		}
 	}

@@ -3,6 +3,7 @@ package db
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -40,8 +41,8 @@ func Broken(err error) (reason string, broken bool) {
 // goes on either way. It is cheap.
 func (db *DB) Trouble() string {
 	err := db.Intact()
-	if err == nil {
-		if last := db.trouble.Load(); last != nil {
+	for _, noted := range []*atomic.Pointer[error]{&db.trouble, &db.reader.trouble} {
+		if last := noted.Load(); err == nil && last != nil {
 			err = *last
 		}
 	}

@@ -74,3 +74,34 @@ func TestBroken(t *testing.T) {
 		}
 	}
 }
+
+// What only reads notice is told too, until a read succeeds.
+func TestReadsNoticeTrouble(t *testing.T) {
+	d := openTest(t, Options{})
+	must(d.CreateFlag(t.Context(), ops, flags.NewFlag{Key: "a"}))(t)
+	var whole []byte
+	damage := func(text []byte) {
+		t.Helper()
+		err := d.Reopen(t.Context(), func(context.Context) (err error) {
+			if whole == nil {
+				whole, err = os.ReadFile(d.path)
+			}
+			return errors.Join(err, os.WriteFile(d.path, text, 0o600)) // the same file, of other content
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	damage([]byte(strings.Repeat("rubbish ", 2048)))
+	if _, err := d.Tokens(t.Context()); err == nil {
+		t.Fatal("tokens are read out of rubbish")
+	}
+	if trouble := d.Trouble(); trouble != "its file is damaged" {
+		t.Errorf("Trouble() = %q, want that the file is damaged", trouble)
+	}
+	damage(whole)
+	must(d.Tokens(t.Context()))(t)
+	if trouble := d.Trouble(); trouble != "" {
+		t.Errorf("Trouble() = %q after a read that succeeded", trouble)
+	}
+}

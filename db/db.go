@@ -216,6 +216,9 @@ func collect[T any](ctx context.Context, q querier, scan func(scanner) (T, error
 		}
 		out = append(out, x)
 	}
+	if p, ok := q.(*pool); ok {
+		p.note(rows.Err())
+	}
 	return out, rows.Err()
 }
 

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,18 +17,34 @@ import (
 type pool struct {
 	mu  sync.RWMutex
 	sql *sql.DB
+	old []*sql.DB // closed, with a query under way that outlasted Reopen
+
+	trouble atomic.Pointer[error] // what the last query failed with; nil when it did not
+}
+
+// note remembers whether a query found the database usable.
+func (p *pool) note(err error) {
+	if _, broken := Broken(err); broken {
+		p.trouble.Store(&err)
+	} else if err == nil && p.trouble.Load() != nil {
+		p.trouble.Store(nil)
+	}
 }
 
 func (p *pool) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.sql.QueryContext(ctx, query, args...)
+	rows, err := p.sql.QueryContext(ctx, query, args...)
+	p.note(err)
+	return rows, err
 }
 
 func (p *pool) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.sql.QueryRowContext(ctx, query, args...)
+	row := p.sql.QueryRowContext(ctx, query, args...)
+	p.note(row.Err())
+	return row
 }
 
 func (p *pool) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
@@ -79,10 +97,14 @@ func (db *DB) Reopen(ctx context.Context, fn func(context.Context) error) error 
 		defer p.mu.Unlock()
 	}
 	err := errors.Join(db.reader.sql.Close(), db.writer.sql.Close())
-	if err == nil {
-		err = drained(ctx, db.reader.sql, db.writer.sql)
+	for _, p := range []*pool{db.reader, db.writer} {
+		p.old = append(p.old, p.sql)
 	}
 	if err == nil {
+		err = drained(ctx, slices.Concat(db.reader.old, db.writer.old)...)
+	}
+	if err == nil {
+		db.reader.old, db.writer.old = nil, nil
 		err = fn(ctx)
 	}
 	return errors.Join(err, db.openPools())

@@ -133,7 +133,17 @@ func TestReopenWaitsForReads(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Reopen = %v, want context.Canceled", err)
 	}
+	// The next one counts it too, although it began on connections that have been replaced.
+	ctx, cancel = context.WithCancel(t.Context())
+	go cancel()
+	if err := d.Reopen(ctx, func(context.Context) error { t.Error("fn runs while the first read goes on"); return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("the next Reopen = %v, want context.Canceled", err)
+	}
 	rows.Close()
+	ran := false
+	if err := d.Reopen(t.Context(), func(context.Context) error { ran = true; return nil }); err != nil || !ran {
+		t.Errorf("after the read Reopen = %v, fn ran: %t", err, ran)
+	}
 	must(d.CreateFlag(t.Context(), ops, flags.NewFlag{Key: "a"}))(t)
 }
 

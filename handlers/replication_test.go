@@ -33,9 +33,9 @@ func startReplicated(t *testing.T) (s *running, at string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { copied.Close(context.Background()) }) // after the database
-	s.db = dbtest.OpenAt(t, s.dir, time.Now)
+	s.db = dbtest.OpenAt(t, s.dir, s.now)
 	copied.Start(s.db)
-	a := appliance(t, s.db, time.Now, s.opts.Log, s.url)
+	a := appliance(t, s.db, s.now, s.opts.Log, s.url)
 	a.Replica = copied
 	if err := s.Start(a); err != nil {
 		t.Fatal(err)
@@ -260,6 +260,7 @@ func TestDatabaseGone(t *testing.T) {
 		t.Errorf("/ready: %s", got)
 	}
 	s.eventually(t, "GET /ready", nobody, `"replication":"stuck"`)
+	s.moveClock(2 * time.Minute) // the session's use would be noted now
 	page := s.do(t, s.request(t, "GET /operator/flags", "", person)).body
 	if !strings.Contains(page, `class="notice bad alarm"`) || !strings.Contains(page, "be used: its file was removed or replaced") {
 		t.Errorf("the console does not say so: %.2000s", page)
