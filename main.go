@@ -47,6 +47,9 @@ var version, commit string
 // stopWithin is how long requests that are under way get to end.
 const stopWithin = 10 * time.Second
 
+// replicaWithin is how long the replica gets to end what is under way.
+const replicaWithin = 5 * time.Second
+
 // Exit statuses.
 const (
 	exitOK      = 0
@@ -645,6 +648,12 @@ func serve(ctx context.Context, c *call) (err error) {
 		app.EndStreams()
 		err = errors.Join(err, shutdown(server, logger)) // no request may need the database any more
 		endBackground()
+		patience, cancel := context.WithTimeout(context.Background(), replicaWithin)
+		defer cancel()
+		if copied.Stop(patience) != nil { // it holds the database; every acknowledged change is on the disk
+			logger.Error("the replica does not let go of the database, which is left as after a crash")
+			return
+		}
 		running.Wait()
 		err = errors.Join(err, database.Close())
 		logger.Info("stopped")

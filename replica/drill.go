@@ -44,29 +44,50 @@ func Check(ctx context.Context, c *Config, dir string) (Restored, error) {
 
 // RunDrill tries the replica now. Where it can't be restored, or lacks what it is known to have, a new
 // snapshot is made, which mends it, and the log says so as an error.
+//
+// A drill that ctx ends has found nothing out: it returns the reason, and is not noted.
 func (r *Replica) RunDrill(ctx context.Context) Drill {
-	r.drilling.Lock()
-	defer r.drilling.Unlock()
-	r.Wait(ctx) // so that it is about the latest; where that fails, about what was replicated before
-	d := r.tryRestore(ctx)
-	if d.Error == "" {
-		r.o.Log.Info("the drill succeeded", "revision", d.Contents.Revision, "took", d.Took.String())
-	} else if ctx.Err() == nil {
-		r.o.Log.Error("the drill failed: the replica would not have brought the database back; a new snapshot is made", "error", d.Error)
-		r.mend(ctx)
+	select {
+	case r.drilling <- struct{}{}:
+		defer func() { <-r.drilling }()
+	case <-ctx.Done():
+		return Drill{Error: "another drill is under way: " + ctx.Err().Error()}
 	}
-	r.mu.Lock()
-	r.drill = d
-	r.mu.Unlock()
+	r.Wait(ctx) // so that it is about the latest; where that fails, about what was replicated before
+	d, full := r.tryRestore(ctx)
+	if d.Error != "" && ctx.Err() != nil {
+		return d
+	}
+	r.noteDrill(d)
+	switch {
+	case d.Error == "":
+		r.o.Log.Info("the drill succeeded", "revision", d.Contents.Revision, "took", d.Took.String())
+	case full:
+		r.o.Log.Error("no drill: the data directory has no room to restore the replica in", "error", d.Error)
+	default:
+		r.o.Log.Error("the drill failed: the replica would not have brought the database back; a new snapshot is made", "error", d.Error)
+		if r.mend(ctx) {
+			d.Error += "; it is mended since, by a new snapshot"
+			r.noteDrill(d)
+		}
+	}
 	return d
 }
 
-func (r *Replica) tryRestore(ctx context.Context) Drill {
+func (r *Replica) noteDrill(d Drill) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drill = d
+}
+
+// tryRestore restores the replica and looks at what comes. Where the data directory is full, that says nothing
+// about the replica.
+func (r *Replica) tryRestore(ctx context.Context) (d Drill, full bool) {
 	r.mu.Lock()
 	least := r.revision
 	r.mu.Unlock()
 	begun := time.Now()
-	d := Drill{At: r.o.Now()}
+	d = Drill{At: r.o.Now()}
 	work := filepath.Join(r.o.Dir, db.File+".drill")
 	defer os.RemoveAll(work)
 	var err error
@@ -74,6 +95,8 @@ func (r *Replica) tryRestore(ctx context.Context) Drill {
 	d.Took = time.Since(begun)
 	now := r.db.Current()
 	switch got := d.Contents; {
+	case noRoom(err):
+		d.Error, full = "the data directory's disk is full, so the replica could not be tried: "+err.Error(), true
 	case err != nil:
 		d.Error = err.Error()
 	case got.Epoch != now.Epoch() && least >= 0:
@@ -83,23 +106,26 @@ func (r *Replica) tryRestore(ctx context.Context) Drill {
 	case got.Revision > now.Revision():
 		d.Error = fmt.Sprintf("the replica is at revision %d, and served is %d", got.Revision, now.Revision())
 	}
-	return d
+	return d, full
 }
 
-// mend has a snapshot made, and, where that does not help, replication begin anew.
-func (r *Replica) mend(ctx context.Context) {
+// mend has a snapshot made, and, where that does not help, replication begin anew. It tells whether it helped.
+func (r *Replica) mend(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 4*r.pace.sync)
+	defer cancel()
 	for _, anew := range []bool{false, true} {
 		if err := r.askSnapshot(ctx, anew); err != nil {
 			r.o.Log.Error("the replica is not mended", "error", err.Error())
-			return
+			return false
 		}
-		d := r.tryRestore(ctx)
+		d, _ := r.tryRestore(ctx)
 		if d.Error == "" {
 			r.o.Log.Info("the replica is mended: it can be restored again", "revision", d.Contents.Revision)
-			return
+			return true
 		}
 		r.o.Log.Error("the replica is not mended by a snapshot", "error", d.Error)
 	}
+	return false
 }
 
 // askSnapshot has the loop write a snapshot, which alone may use litestream.

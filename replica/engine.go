@@ -41,7 +41,8 @@ type engine struct {
 	stop  chan struct{} // closed to end litestream's last attempts at once
 }
 
-// startEngine opens litestream and has everything there is so far replicated.
+// startEngine opens litestream and has it take in what there is so far; the replica gets it from the first
+// SyncAndWait, which touches no descriptor of the database any more and so may come when the pools are open.
 func startEngine(ctx context.Context, dir string, client litestream.ReplicaClient, h hold, log *slog.Logger) (*engine, error) {
 	d := litestream.NewDB(filepath.Join(dir, db.File))
 	// Our own loop is the only one that syncs: theirs backs off for up to five minutes, and tells nobody.
@@ -60,7 +61,7 @@ func startEngine(ctx context.Context, dir string, client litestream.ReplicaClien
 	e.store.SetDone(e.stop)
 	err := e.store.Open(ctx)
 	if err == nil {
-		err = d.SyncAndWait(ctx)
+		err = d.Sync(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, ignoreInterrupted(e.abandon()))
@@ -95,6 +96,9 @@ type gate struct {
 }
 
 var errShut = errors.New("replication has ended")
+
+// SetLogger does nothing: the client is shared with those who read at the same time, and has its logger.
+func (g *gate) SetLogger(*slog.Logger) {}
 
 func (g *gate) may(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	if g.shut.Load() {

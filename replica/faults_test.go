@@ -122,6 +122,9 @@ func TestDiskFull(t *testing.T) {
 	if f := n.db.Current().Flag("a"); f.Version != want["a"] {
 		t.Errorf("served is version %d, acknowledged was %d", f.Version, want["a"])
 	}
+	if d := n.RunDrill(t.Context()); !strings.Contains(d.Error, "disk is full") || strings.Contains(n.log.String(), "would not have brought") {
+		t.Errorf("a drill without room says of the replica: %q", d.Error)
+	}
 	empty()
 	if err := n.patch(t, want, "a"); err != nil {
 		t.Errorf("with room again a change gets %v", err)

@@ -51,7 +51,9 @@ func (e *HeldError) Error() string {
 	return "another server writes to the replica: " + e.Holder + since
 }
 
-// owner names this writer: its host and data directory, so that it is the same again after a crash.
+// owner names this writer: its host and data directory, so that it is the same again after a crash, and after
+// its disk was lost. Two machines or containers of one host name and path are thereby one owner, who takes the
+// lease from itself at once: host names must differ, as those of containers do unless they are set.
 func owner(dir string) string {
 	host, _ := os.Hostname()
 	if abs, err := filepath.Abs(dir); err == nil {
@@ -139,14 +141,15 @@ func (h *fileHold) renew(context.Context) error   { return nil }
 func (h *fileHold) release(context.Context) error { return h.file.Close() }
 
 // lease is a hold on S3: an object that is renewed while its writer lives. It is compared and swapped by
-// its ETag, so no two can have it; times only say when it may be asked for.
+// its ETag, so no two can have it. How long another has left it alone is measured here; its times are not read.
 type lease struct {
 	leaser *s3.Leaser
 	pace   pace
 
 	mu     sync.Mutex
 	now    *litestream.Lease
-	ctx    context.Context // ends when the lease must not be relied on any more
+	until  time.Time       // when it must not be relied on any more; a timer alone may fire late after a stall
+	ctx    context.Context // ends at that time
 	end    context.CancelCauseFunc
 	expire *time.Timer
 	lost   error // for good
@@ -176,8 +179,7 @@ func (c *Config) takeLease(ctx context.Context, owner string, p pace, log *slog.
 		switch {
 		case there == nil:
 			mine, err = l.leaser.AcquireLease(ctx)
-		case l.sameOwner(there), there.ETag == waited, time.Since(there.ExpiresAt) > time.Minute:
-			// A minute, because another's clock may be behind ours. The swap by ETag makes it safe anyway.
+		case l.sameOwner(there), there.ETag == waited: // its times are of another clock
 			there.Generation++
 			mine, err = l.leaser.RenewLease(ctx, there)
 		case waited != "":
@@ -269,7 +271,8 @@ func (l *lease) extend(now *litestream.Lease, begun time.Time) {
 		l.expire.Stop()
 	}
 	end := l.end
-	l.expire = time.AfterFunc(time.Until(begun.Add(l.pace.lease*4/5)), func() { end(errLapsed) })
+	l.until = begun.Add(l.pace.lease * 4 / 5)
+	l.expire = time.AfterFunc(time.Until(l.until), func() { end(errLapsed) })
 }
 
 func (l *lease) valid() (context.Context, error) {
@@ -277,6 +280,9 @@ func (l *lease) valid() (context.Context, error) {
 	defer l.mu.Unlock()
 	if l.lost != nil {
 		return nil, l.lost
+	}
+	if !time.Now().Before(l.until) {
+		l.end(errLapsed)
 	}
 	if l.ctx.Err() != nil {
 		return nil, context.Cause(l.ctx)

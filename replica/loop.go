@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,39 +105,50 @@ func (r *Replica) sync(ctx context.Context) {
 }
 
 func (r *Replica) attempt(ctx context.Context) error {
-	if r.final != nil { // this goroutine alone sets it from now on
+	var err error
+	if r.final == nil { // this goroutine alone sets it from now on
+		err = r.replicate(ctx)
+	}
+	if r.final != nil {
+		r.retire(ctx)
 		return r.final
 	}
+	return err
+}
+
+func (r *Replica) replicate(ctx context.Context) error {
 	if err := r.db.Intact(); err != nil { // what litestream would now take for the database is another one, or none
 		return fmt.Errorf("database: %w", err)
 	}
-	if r.engine == nil {
-		return r.comeBack(ctx)
+	if r.engine == nil || r.hold == nil || r.engine.gate.shut.Load() {
+		return r.comeBack(ctx, errVanished)
 	}
 	if _, err := r.hold.valid(); errors.Is(err, errVanished) {
-		return r.comeBack(ctx)
+		return r.comeBack(ctx, err)
+	} else if errors.Is(err, errLapsed) {
+		call, cancel := context.WithTimeout(ctx, r.pace.sync)
+		defer cancel()
+		return errors.Join(err, r.engine.db.Sync(call)) // here alone: else the write-ahead log would grow and grow
 	} else if err != nil {
 		return r.finally(err)
 	}
-	call, cancel := context.WithTimeout(ctx, r.pace.sync)
-	err := r.engine.db.SyncAndWait(call)
-	cancel()
+	err := r.upload(ctx)
 	if err == nil {
 		r.failing = time.Time{}
 		return r.snapshotIfAsked(ctx)
 	}
-	if !r.stuck(err) {
+	if !r.stuck(err) || time.Now().Before(r.nextTry) {
 		return err
 	}
 	r.o.Log.Error("replication is stuck and begins anew", "error", err.Error())
-	return r.rebuild(ctx, true)
+	return r.again(ctx, true)
 }
 
 // stuck tells whether an error is litestream's own, here, and will not pass: its files are not what it
 // left, or it has failed for a while although neither the replica nor a full disk is the reason.
 func (r *Replica) stuck(err error) bool {
 	var remote *remoteError
-	if errors.As(err, &remote) || errors.Is(err, litestream.ErrDiskFull) {
+	if errors.As(err, &remote) || noRoom(err) {
 		r.failing = time.Time{}
 		return false
 	}
@@ -150,18 +162,46 @@ func (r *Replica) stuck(err error) bool {
 	return time.Since(r.failing) > r.pace.stuck
 }
 
-// comeBack looks whether a replica that was away is there again.
-func (r *Replica) comeBack(ctx context.Context) error {
-	if time.Now().Before(r.nextTry) {
-		return r.why()
+// upload has the replica get all there is.
+func (r *Replica) upload(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.pace.sync)
+	defer cancel()
+	if err := r.engine.db.SyncAndWait(ctx); err != nil {
+		return err
 	}
-	err := r.rebuild(ctx, false)
-	r.nextTry = time.Now().Add(r.pace.retry)
+	if err := r.settle(); err != nil {
+		return err
+	}
+	if !r.owed {
+		return nil
+	}
+	if _, err := r.engine.db.Snapshot(ctx); err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	r.owed = false
+	return nil
+}
+
+// comeBack looks whether a replica that was away, because of cause, is there again.
+func (r *Replica) comeBack(ctx context.Context, cause error) error {
+	if time.Now().Before(r.nextTry) {
+		return cmp.Or(r.why(), cause)
+	}
+	return r.again(ctx, false)
+}
+
+// again has litestream begin anew. Where that fails, the next time is put off by more than changes were held up.
+func (r *Replica) again(ctx context.Context, stuck bool) error {
+	r.cost, r.nextTry = 0, time.Time{}
+	err := r.rebuild(ctx, stuck)
+	if err != nil {
+		r.nextTry = time.Now().Add(max(r.pace.retry, 10*r.cost))
+	}
 	return err
 }
 
-// rebuild starts litestream anew while the pools are closed. Where it is stuck, its own state is dropped,
-// so that it begins with a snapshot after what the replica has.
+// rebuild starts litestream anew while the pools are closed; what may take its time is done before and after.
+// Where it is stuck, its own state is dropped, so that it begins with a snapshot after what the replica has.
 func (r *Replica) rebuild(ctx context.Context, stuck bool) error {
 	if _, err := r.look(ctx); err != nil {
 		return &remoteError{err}
@@ -169,37 +209,71 @@ func (r *Replica) rebuild(ctx context.Context, stuck bool) error {
 	if err := r.holdAgain(ctx); err != nil {
 		return r.finally(err)
 	}
+	anew := stuck
+	if !stuck {
+		begun := time.Now()
+		comparing, cancel := context.WithTimeout(ctx, 10*r.pace.sync)
+		defer cancel()
+		var err error
+		if anew, err = r.compare(comparing); err != nil {
+			r.cost = time.Since(begun) / 10
+			return r.finally(err)
+		}
+	}
 	pause, cancel := context.WithTimeout(ctx, min(r.pace.pause<<r.pauses, r.pace.sync))
 	defer cancel()
+	begun := time.Now()
 	err := r.db.Reopen(pause, func(ctx context.Context) error {
-		if e := r.engine; e != nil {
-			r.engine = nil
-			if err := e.abandon(); err != nil {
-				r.o.Log.Warn("litestream did not close well", "error", err.Error())
-			}
-		}
-		if stuck {
+		r.abandon()
+		if anew {
 			if err := dropMeta(r.o.Dir); err != nil {
 				return err
 			}
-		} else if err := r.compare(ctx); err != nil {
-			return err
 		}
-		if err := r.start(ctx); err != nil {
-			return err
-		}
-		if !stuck {
-			return nil
-		}
-		_, err := r.engine.db.Snapshot(ctx)
-		return err
+		return r.start(ctx)
 	})
-	if err == nil {
-		r.pauses = 0
-	} else if pause.Err() != nil {
-		r.pauses = min(r.pauses+1, 3)
+	if err != nil {
+		r.cost = time.Since(begun)
+		if pause.Err() != nil {
+			r.pauses = min(r.pauses+1, 3)
+		}
+		return r.finally(err)
 	}
-	return r.finally(err)
+	r.pauses = 0
+	r.owed = r.owed || stuck
+	return r.upload(ctx)
+}
+
+// abandon ends litestream; no pool is open.
+func (r *Replica) abandon() {
+	e := r.engine
+	if e == nil {
+		return
+	}
+	r.engine = nil
+	if err := e.abandon(); err != nil {
+		r.o.Log.Warn("litestream did not close well", "error", err.Error())
+	}
+}
+
+// retire ends litestream where replication has ended for good: it would keep SQLite from ever emptying the
+// write-ahead log.
+func (r *Replica) retire(ctx context.Context) {
+	if r.engine == nil || time.Now().Before(r.nextTry) {
+		return
+	}
+	r.engine.gate.shut.Store(true)
+	pause, cancel := context.WithTimeout(ctx, r.pace.pause)
+	defer cancel()
+	begun := time.Now()
+	err := r.db.Reopen(pause, func(context.Context) error {
+		r.abandon()
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		r.o.Log.Warn("litestream could not be ended", "error", err.Error())
+		r.nextTry = time.Now().Add(max(r.pace.retry, 10*time.Since(begun)))
+	}
 }
 
 // holdAgain takes the right to write where there is none, or where what stood for it is gone.
@@ -211,17 +285,27 @@ func (r *Replica) holdAgain(ctx context.Context) error {
 		if r.engine != nil {
 			r.engine.gate.shut.Store(true) // it goes with the right that it had
 		}
-		if err := r.hold.release(ctx); err != nil {
+		gone := r.hold
+		r.setHold(nil)
+		call, cancel := context.WithTimeout(ctx, r.pace.call)
+		defer cancel()
+		if err := gone.release(call); err != nil {
 			return err
 		}
-		r.setHold(nil)
 	}
-	h, err := r.o.Config.acquire(ctx, r.owner, r.pace, r.o.Log)
+	h, err := r.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	r.setHold(h)
 	return nil
+}
+
+// acquire takes the right to write. Another's lease is waited out once.
+func (r *Replica) acquire(ctx context.Context) (hold, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.pace.sync+r.pace.lease)
+	defer cancel()
+	return r.o.Config.acquire(ctx, r.owner, r.pace, r.o.Log)
 }
 
 func (r *Replica) setHold(h hold) {
@@ -253,8 +337,10 @@ func (r *Replica) snapshotIfAsked(ctx context.Context) error {
 	}
 	defer close(asked)
 	if anew {
-		return r.rebuild(ctx, true)
+		return r.again(ctx, true)
 	}
+	ctx, cancel := context.WithTimeout(ctx, r.pace.sync)
+	defer cancel()
 	if _, err := r.engine.db.Snapshot(ctx); err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,16 +63,20 @@ type Replica struct {
 
 	// Open's, then the loop's alone, then Close's.
 	engine  *engine
-	nextTry time.Time // to reach a replica that is away
-	failing time.Time // on this side since then; zero if not
-	pauses  int       // that were too short, one after the other
+	nextTry time.Time     // to reach a replica that is away
+	failing time.Time     // on this side since then; zero if not
+	pauses  int           // that were too short, one after the other
+	cost    time.Duration // for which the last attempt to begin anew held up changes, or what is as bad
+	owed    bool          // a snapshot, since replication began anew
+	settled bool          // the replica has had all there was, and that is noted
 
 	db           *db.DB // from Start on
 	changes      atomic.Int64
 	poke, urgent chan struct{}
 	end          func()
 	tasks        sync.WaitGroup
-	drilling     sync.Mutex // one drill at a time
+	drilling     chan struct{} // has room for one drill at a time
+	stopRenewing func()        // of the right to write, which Open begins
 
 	mu            sync.Mutex // of what follows; held for moments only
 	hold          hold       // nil while there is none; set by whom engine belongs to
@@ -105,7 +110,7 @@ func Open(ctx context.Context, o Options) (r *Replica, err error) {
 		return nil, fmt.Errorf("replica: %w", err)
 	}
 	r = &Replica{o: o, pace: usual, owner: owner(o.Dir), client: client,
-		poke: make(chan struct{}, 1), urgent: make(chan struct{}, 1), round: newRound(),
+		poke: make(chan struct{}, 1), urgent: make(chan struct{}, 1), drilling: make(chan struct{}, 1), round: newRound(),
 		state: OK, revision: -1, success: time.Now()}
 	if o.Now == nil {
 		r.o.Now = time.Now
@@ -113,6 +118,7 @@ func Open(ctx context.Context, o Options) (r *Replica, err error) {
 	if o.pace != nil {
 		r.pace = *o.pace
 	}
+	client.SetLogger(quiet(o.Log))
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -123,6 +129,21 @@ func Open(ctx context.Context, o Options) (r *Replica, err error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 
+	// The right to write is kept from when there is one until Close: a restore or a migration may take longer
+	// than a lease lasts.
+	opened := r // r is nil where an error is returned
+	opened.stopRenewing = r.renewing(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			opened.stopRenewing()
+			if h := opened.hold; h != nil {
+				call, cancel := context.WithTimeout(context.WithoutCancel(ctx), opened.pace.call)
+				defer cancel()
+				err = errors.Join(err, h.release(call))
+			}
+		}
+	}()
+
 	// 1. Is it there? An unmounted directory or a mistyped prefix must not count as "no backup".
 	backup, err := r.look(ctx)
 	if err != nil && missing {
@@ -132,7 +153,7 @@ func Open(ctx context.Context, o Options) (r *Replica, err error) {
 		return r, r.stayAway(&remoteError{err})
 	}
 	// 2. One writer, before anything is decided that another might change.
-	h, err := o.Config.acquire(ctx, r.owner, r.pace, o.Log)
+	h, err := r.acquire(ctx)
 	if err != nil {
 		var held *HeldError
 		if missing || errors.As(err, &held) {
@@ -141,13 +162,6 @@ func Open(ctx context.Context, o Options) (r *Replica, err error) {
 		return r, r.stayAway(err)
 	}
 	r.setHold(h)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, h.release(context.WithoutCancel(ctx)))
-		}
-	}()
-	stopRenewing := r.renewing(ctx) // a restore may take longer than a lease lasts
-	defer stopRenewing()
 
 	// 3. and 4. A database this program knows.
 	if missing {
@@ -159,7 +173,11 @@ func Open(ctx context.Context, o Options) (r *Replica, err error) {
 		return nil, err
 	}
 	if !missing {
-		if err := r.compare(ctx); err != nil {
+		anew, err := r.compare(ctx)
+		if err == nil && anew {
+			err = dropMeta(o.Dir)
+		}
+		if err != nil {
 			var diverged *DivergedError
 			if errors.As(err, &diverged) {
 				return nil, fmt.Errorf("replica %s: %w", o.Config, err)
@@ -171,6 +189,11 @@ func Open(ctx context.Context, o Options) (r *Replica, err error) {
 	if err := r.start(ctx); err != nil {
 		return r, r.stayAway(err)
 	}
+	if err := r.upload(ctx); err != nil {
+		r.abandon()
+		return r, r.stayAway(err)
+	}
+	r.succeeded(-1, 0)
 	return r, nil
 }
 
@@ -216,23 +239,35 @@ func (r *Replica) start(ctx context.Context) (err error) {
 	defer cancel()
 	if r.engine, err = startEngine(ctx, r.o.Dir, r.client, r.hold, r.o.Log); err != nil {
 		r.engine = nil
+	}
+	return err
+}
+
+// settle notes in the data directory that the replica has had all there was.
+func (r *Replica) settle() error {
+	if r.settled {
+		return nil
+	}
+	if err := mark(replicated(r.o.Dir)); err != nil {
 		return err
 	}
 	if err := os.Remove(supersedes(r.o.Dir)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	r.succeeded(-1, 0)
+	r.settled = true
 	return nil
 }
 
-// compare makes sure that the database may go on in the replica.
-func (r *Replica) compare(ctx context.Context) error {
-	err := continues(ctx, r.client, r.o.Dir, r.o.FirstBoot)
+// compare makes sure that the database may go on in the replica, and tells whether litestream must begin anew.
+// It changes nothing, and pools may be open.
+func (r *Replica) compare(ctx context.Context) (anew bool, err error) {
+	anew, err = continues(ctx, r.client, r.o.Dir, r.o.FirstBoot)
 	var diverged *DivergedError
-	if err == nil || errors.As(err, &diverged) {
-		return err
+	var broken *brokenError
+	if err == nil || errors.As(err, &diverged) || errors.As(err, &broken) {
+		return anew, err
 	}
-	return &remoteError{err}
+	return false, &remoteError{err}
 }
 
 // stayAway goes on without the replica for now.
@@ -258,10 +293,22 @@ func (r *Replica) Start(d *db.DB) {
 	}
 	r.mu.Unlock()
 	ctx, end := context.WithCancel(context.Background())
-	stopRenewing := r.renewing(ctx)
-	r.end = func() { end(); stopRenewing() }
+	r.end = end
 	r.tasks.Go(func() { r.run(ctx) })
 	r.tasks.Go(func() { r.keepHouse(ctx) })
+}
+
+// Stop ends what is under way, so that the database can be closed, and waits for that until ctx ends. The right
+// to write is kept for Close, which has still to come.
+func (r *Replica) Stop(ctx context.Context) error {
+	if r == nil || r.end == nil {
+		return nil
+	}
+	r.end()
+	return within(ctx, func(context.Context) error {
+		r.tasks.Wait()
+		return nil
+	})
 }
 
 // Close ends replication with a last sync, which it gives 8 s. The pools are closed before. The error says
@@ -272,17 +319,21 @@ func (r *Replica) Close(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lastSync+time.Second)
 	defer cancel()
-	if r.end != nil {
-		ended := within(ctx, func(context.Context) error {
-			r.end()
-			r.tasks.Wait()
-			return nil
-		})
-		if ended != nil {
-			return errors.New("the replica does not answer, and what was under way does not end")
-		}
+	ended := r.Stop(ctx)
+	stopped := within(ctx, func(context.Context) error {
+		r.stopRenewing()
+		return nil
+	})
+	if errors.Join(ended, stopped) != nil {
+		return errors.New("the replica does not answer, and what was under way does not end")
 	}
 	err := r.why()
+	if r.engine != nil && (r.hold == nil || r.engine.gate.shut.Load()) {
+		r.abandon()
+	}
+	if r.engine == nil {
+		err = cmp.Or(err, errShut) // it was stopped while it was to begin anew
+	}
 	if r.hold == nil {
 		return err
 	}

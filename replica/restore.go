@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -199,7 +201,7 @@ type readOnly struct{ litestream.ReplicaClient }
 // moveAside gets what belongs to a database that is gone out of the way of the next one.
 func moveAside(dir string, now time.Time) error {
 	suffix := ".aside-" + now.UTC().Format("20060102T150405.000Z")
-	for _, name := range []string{filepath.Join(dir, db.File+"-wal"), filepath.Join(dir, db.File+"-shm"), metaDir(dir)} {
+	for _, name := range []string{filepath.Join(dir, db.File+"-wal"), filepath.Join(dir, db.File+"-shm"), metaDir(dir), replicated(dir)} {
 		if err := os.Rename(name, name+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -209,6 +211,9 @@ func moveAside(dir string, now time.Time) error {
 
 // supersedes is a file that says that a database is older than the replica on purpose.
 func supersedes(dir string) string { return filepath.Join(dir, db.File+".supersedes-replica") }
+
+// replicated is a file that says that a replica has had all of the database.
+func replicated(dir string) string { return filepath.Join(dir, db.File+".replicated") }
 
 func mark(name string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
@@ -248,44 +253,102 @@ var errEmptied = errors.New("the replica is empty, although this data directory 
 
 // continues makes sure that dir's database continues what the replica has: litestream compares positions
 // alone, and takes whatever is here for the newest. Where the last piece of the replica is not one that was
-// written from here, the log decides; litestream then begins with a snapshot after what is there.
-func continues(ctx context.Context, client litestream.ReplicaClient, dir string, firstBoot bool) error {
+// written from here, the log decides; litestream is then to begin anew, with a snapshot after what is there.
+func continues(ctx context.Context, client litestream.ReplicaClient, dir string, firstBoot bool) (anew bool, err error) {
 	if _, err := os.Stat(supersedes(dir)); err == nil {
-		return dropMeta(dir)
+		return true, nil
 	}
 	last, err := litestream.NewReplicaWithClient(nil, client).MaxLTXFileInfo(ctx, 0)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if last.MaxTXID > 0 {
 		if same, err := samePiece(ctx, client, dir, &last); err != nil || same {
-			return err
+			return false, err
 		}
 	} else if backup, err := anything(ctx, client); err != nil {
-		return err
+		return false, err
 	} else if backup {
-		return errors.New("the replica's newest files are gone, so that nothing can follow what is left; use another, empty replica")
-	} else if before, err := filepath.Glob(filepath.Join(metaDir(dir), "ltx", "0", "*.ltx")); err != nil {
-		return err
-	} else if len(before) > 0 && !firstBoot {
-		return errEmptied
+		return false, &brokenError{errors.New("its newest files are gone, so that nothing can follow what is left")}
+	} else if _, err := os.Stat(replicated(dir)); err == nil && !firstBoot {
+		return false, errEmptied
+	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, err
 	} else {
-		return dropMeta(dir) // an empty replica gets all of it, not only what comes next
+		return true, nil // an empty replica gets all of it, not only what comes next
 	}
 	work := filepath.Join(dir, db.File+".comparing")
 	defer os.RemoveAll(work)
-	there, err := fetch(ctx, client, work, Point{})
+	seen := &witness{ReplicaClient: client}
+	there, err := fetch(ctx, seen, work, Point{})
+	if err != nil && ctx.Err() == nil && !seen.failed.Load() && !noRoom(err) {
+		return false, &brokenError{err}
+	}
 	if err != nil {
-		return fmt.Errorf("the replica can't be compared with the data directory: %w", err)
+		return false, fmt.Errorf("the replica can't be compared with the data directory: %w", err)
 	}
 	if !there.Empty && there.Entries > 0 {
 		if has, err := db.HasEntry(ctx, dir, there.Last); err != nil {
-			return err
+			return false, err
 		} else if !has {
-			return &DivergedError{there}
+			return false, &DivergedError{there}
 		}
 	}
-	return dropMeta(dir)
+	return true, nil
+}
+
+// brokenError says that the replica answers and can't be restored.
+type brokenError struct{ err error }
+
+func (e *brokenError) Error() string {
+	return "the replica can't be restored, so it is not known whether the data directory has all that was in it: " + e.err.Error() +
+		"; to go on from the data directory use another, empty replica, or empty this one, and start once with -first-boot (PLATFORM_API_FIRST_BOOT=true)"
+}
+
+func (e *brokenError) Unwrap() error { return e.err }
+
+// noRoom tells whether it is this machine's disk that an error is about, because it is full.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, litestream.ErrDiskFull)
+}
+
+// witness is a client that notes whether the replica has failed to answer, rather than answered with what is
+// of no use.
+type witness struct {
+	litestream.ReplicaClient
+	failed atomic.Bool
+}
+
+func (w *witness) note(err error) {
+	if err != nil && err != io.EOF {
+		w.failed.Store(true)
+	}
+}
+
+func (w *witness) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMetadata bool) (ltx.FileIterator, error) {
+	files, err := w.ReplicaClient.LTXFiles(ctx, level, seek, useMetadata)
+	w.note(err)
+	return files, err
+}
+
+func (w *witness) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
+	file, err := w.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, offset, size)
+	w.note(err)
+	if err != nil {
+		return nil, err
+	}
+	return witnessed{file, w}, nil
+}
+
+type witnessed struct {
+	io.ReadCloser
+	by *witness
+}
+
+func (f witnessed) Read(p []byte) (int, error) {
+	n, err := f.ReadCloser.Read(p)
+	f.by.note(err)
+	return n, err
 }
 
 // samePiece tells whether the replica's file is the one that is kept here: of the same size, and with the

@@ -222,6 +222,9 @@ func TestDrillOfABrokenReplica(t *testing.T) {
 			if !strings.Contains(n.log.String(), "level=ERROR msg=\"the drill failed") || n.Status().Drill.Error == "" {
 				t.Error("the failure is not said")
 			}
+			if !strings.Contains(d.Error, "mended since") || n.Status().Drill.Error != d.Error {
+				t.Errorf("after it was mended the drill says %q", d.Error)
+			}
 			if has := len(must(filepath.Glob(snapshots))(t)); has <= had {
 				t.Errorf("%d snapshots, had %d", has, had)
 			}
