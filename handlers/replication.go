@@ -65,7 +65,11 @@ func (a *app) replicaFacts() []templates.StatusFact {
 	}
 	facts := []templates.StatusFact{{Name: "Replication", Value: string(s.State) + ": " + value, Note: note}, {Name: "Replica", Value: s.Replica}}
 	if s.Holder != "" {
-		facts = append(facts, templates.StatusFact{Name: "Written to by", Value: s.Holder, Note: "since " + clock(s.HolderSince)})
+		holder := templates.StatusFact{Name: "Written to by", Value: s.Holder}
+		if !s.HolderSince.IsZero() {
+			holder.Note = "since " + clock(s.HolderSince)
+		}
+		facts = append(facts, holder)
 	}
 	last := templates.StatusFact{Name: "Last success", Value: "none since the start"}
 	if !s.LastSuccess.IsZero() {
