@@ -18,7 +18,7 @@ GOBUILD := go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 10s
-FAULTS := ^Test(Kill|Disaster|Stop|Replica|TwoWriters|Lease|Gate|StaleWAL|MetaLost|Diverged|Drill|Disk|RestartLoop|ClockJumps|OthersBeside|FileGone)
+FAULTS := ^Test(Kill|Disaster|Stop|Replica|Lock|Log|SlowReturn|FirstUpload|Broken|Hangs|TwoWriters|Lease|Gate|StaleWAL|MetaLost|Diverged|Drill|Disk|RestartLoop|ClockJumps|OthersBeside|FileGone)
 
 # RACE=-race turns the race detector on; it needs a C compiler.
 RACE ?=
