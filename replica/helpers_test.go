@@ -185,10 +185,11 @@ func (n *node) synced(t testing.TB) {
 	}
 }
 
-// until polls a condition that comes true by itself.
+// until polls a condition that comes true by itself. litestream compacts at full half minutes: some wait for
+// the next one.
 func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !holds() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
