@@ -37,7 +37,7 @@ func TestConsole45_ReplicationInTrouble(t *testing.T) {
 		t.Fatal(err)
 	}
 	copied.Start(d)
-	s := serve(t, d, func(a *handlers.Appliance) { a.Replica = copied })
+	s := serve(t, d, func(_ *site, a *handlers.Appliance) { a.Replica = copied })
 	s.make("checkout_v2", flags.Off, 0, nil)
 
 	p := s.tab(maria, look{})

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,36 +28,17 @@ func newSignOn(t *testing.T) (*site, *authtest.Provider) {
 	if err := seed.Plant(t.Context(), d, true, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, db: d, log: &logBook{}}
-	logger := slog.New(slog.NewJSONHandler(s.log, nil))
-	var err error
-	s.sessions, err = auth.NewSessions(auth.SessionOptions{DB: d, Keys: [][]byte{make([]byte, auth.SessionKeySize)}, Now: time.Now, Log: logger})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := handlers.New(handlers.Options{Log: logger, Version: "test"})
-	server := httptest.NewServer(h)
-	s.url = server.URL
-	t.Cleanup(func() {
-		h.EndStreams()
-		server.CloseClientConnections()
-		server.Close()
-		for _, line := range s.log.errors() {
-			t.Errorf("the server logged: %s", line)
+	s := serve(t, d, func(s *site, a *handlers.Appliance) {
+		provider.PutClient(authtest.Console(a.PublicURL))
+		var err error
+		a.OpenID, err = auth.NewOpenID(t.Context(), auth.OpenIDOptions{DB: d, Sessions: a.Sessions, PublicURL: a.PublicURL, Now: time.Now, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
+			Client: &auth.Client{Issuer: provider.Issuer(), ID: authtest.ConsoleID, Secret: authtest.Secret(authtest.ConsoleID)},
+			Groups: auth.Groups{Operator: "dezky-operators", Read: "dezky-viewers"}})
+		if err != nil {
+			t.Fatal(err)
 		}
+		a.Links = nil
 	})
-	provider.PutClient(authtest.Console(s.url))
-	openID, err := auth.NewOpenID(t.Context(), auth.OpenIDOptions{DB: d, Sessions: s.sessions, PublicURL: s.url, Now: time.Now, Log: logger,
-		Client: &auth.Client{Issuer: provider.Issuer(), ID: authtest.ConsoleID, Secret: authtest.Secret(authtest.ConsoleID)},
-		Groups: auth.Groups{Operator: "dezky-operators", Read: "dezky-viewers"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = h.Start(handlers.Appliance{DB: d, Tokens: auth.NewTokens(d, time.Now, logger), Environment: "production", PublicURL: s.url,
-		Sessions: s.sessions, OpenID: openID, ConfirmGain: 10, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return s, provider
 }
 

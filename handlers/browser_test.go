@@ -149,7 +149,7 @@ func newSite(t testing.TB) *site {
 }
 
 // serve starts a server on a database, with what else it is to have.
-func serve(t testing.TB, d *db.DB, with ...func(*handlers.Appliance)) *site {
+func serve(t testing.TB, d *db.DB, with ...func(*site, *handlers.Appliance)) *site {
 	t.Helper()
 	s := &site{t: t, db: d, secrets: make(chan string, 8), log: &logBook{}, streams: map[context.Context]context.CancelFunc{}}
 	logger := slog.New(slog.NewJSONHandler(s.log, nil))
@@ -172,7 +172,7 @@ func serve(t testing.TB, d *db.DB, with ...func(*handlers.Appliance)) *site {
 	a := handlers.Appliance{DB: d, Tokens: auth.NewTokens(d, time.Now, logger), Environment: "production", PublicURL: s.url,
 		Sessions: s.sessions, Links: auth.NewLinks(time.Now), AnnounceLink: func(secret string) { s.secrets <- secret }, ConfirmGain: 10, Now: time.Now}
 	for _, set := range with {
-		set(&a)
+		set(s, &a)
 	}
 	if err := h.Start(a); err != nil {
 		t.Fatal(err)

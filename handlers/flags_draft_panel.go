@@ -102,6 +102,19 @@ func (a *app) baseOf(r *http.Request, f *flags.Flag, version int64) (*flags.Flag
 	return &base, err
 }
 
+// readDraft reads a draft, the flag that it is of (nil where there is none), and the version that it began
+// from.
+func (a *app) readDraft(r *http.Request, v visit) (post posted, f, base *flags.Flag, err error) {
+	if post, err = a.readForm(r, v); err != nil {
+		return post, nil, nil, err
+	}
+	if f, err = a.flag(v.snapshot, r); err != nil {
+		return post, nil, nil, err
+	}
+	base, err = a.baseOf(r, f, post.base)
+	return post, f, base, err
+}
+
 // behaves tells whether two versions of a flag give the same answers: all but the description.
 func behaves(a, b *flags.Flag) bool {
 	c := *b
@@ -111,15 +124,10 @@ func behaves(a, b *flags.Flag) bool {
 
 // saveFlag saves a draft, or says why it can't be saved as it is.
 func (a *app) saveFlag(w http.ResponseWriter, r *http.Request, v visit) error {
-	post, err := a.readForm(r, v)
-	if err != nil {
-		return err
-	}
-	f, err := a.flag(v.snapshot, r)
-	if err != nil {
+	post, f, base, err := a.readDraft(r, v)
+	if f == nil && errors.Is(err, flags.ErrNotFound) {
 		return a.flagGone(w, r, v)
 	}
-	base, err := a.baseOf(r, f, post.base)
 	if err != nil {
 		return err
 	}
@@ -344,15 +352,7 @@ func (a *app) confirm(w http.ResponseWriter, r *http.Request, v visit, f, next *
 
 // previewFlag shows the draft with its impact, for a browser without JavaScript.
 func (a *app) previewFlag(w http.ResponseWriter, r *http.Request, v visit) error {
-	post, err := a.readForm(r, v)
-	if err != nil {
-		return err
-	}
-	f, err := a.flag(v.snapshot, r)
-	if err != nil {
-		return err
-	}
-	base, err := a.baseOf(r, f, post.base)
+	post, f, base, err := a.readDraft(r, v)
 	if err != nil {
 		return err
 	}
@@ -361,15 +361,7 @@ func (a *app) previewFlag(w http.ResponseWriter, r *http.Request, v visit) error
 
 // draftImpact answers what the draft in the form would do.
 func (a *app) draftImpact(w http.ResponseWriter, r *http.Request, v visit) error {
-	post, err := a.readForm(r, v)
-	if err != nil {
-		return err
-	}
-	f, err := a.flag(v.snapshot, r)
-	if err != nil {
-		return err
-	}
-	base, err := a.baseOf(r, f, post.base)
+	post, f, base, err := a.readDraft(r, v)
 	if err != nil {
 		return err
 	}
@@ -466,15 +458,10 @@ func (a *app) undoChange(w http.ResponseWriter, r *http.Request, v visit) error 
 
 // ontop puts the changed fields of a draft on the live version, unsaved.
 func (a *app) ontop(w http.ResponseWriter, r *http.Request, v visit) error {
-	post, err := a.readForm(r, v)
-	if err != nil {
-		return err
-	}
-	f, err := a.flag(v.snapshot, r)
-	if err != nil {
+	post, f, base, err := a.readDraft(r, v)
+	if f == nil && errors.Is(err, flags.ErrNotFound) {
 		return a.flagGone(w, r, v)
 	}
-	base, err := a.baseOf(r, f, post.base)
 	if err != nil {
 		return err
 	}
@@ -500,15 +487,10 @@ func (a *app) theirs(w http.ResponseWriter, r *http.Request, v visit) error {
 // conflictCard compares the draft in the form with what is live now, when a change was noticed. The live strip
 // is told in any case.
 func (a *app) conflictCard(w http.ResponseWriter, r *http.Request, v visit) error {
-	post, err := a.readForm(r, v)
-	if err != nil {
-		return err
-	}
-	f, err := a.flag(v.snapshot, r)
-	if err != nil {
+	post, f, base, err := a.readDraft(r, v)
+	if f == nil && errors.Is(err, flags.ErrNotFound) {
 		return a.flagGone(w, r, v)
 	}
-	base, err := a.baseOf(r, f, post.base)
 	if err != nil {
 		return err
 	}
