@@ -42,7 +42,7 @@ func Broken(err error) (reason string, broken bool) {
 func (db *DB) Trouble() string {
 	err := db.Intact()
 	for _, noted := range []*atomic.Pointer[error]{&db.trouble, &db.reader.trouble} {
-		if last := noted.Load(); err == nil && last != nil {
+		if last := noted.Load(); err == nil && last != nil && !errors.Is(*last, errGone) { // that is known better now
 			err = *last
 		}
 	}

@@ -51,6 +51,25 @@ func TestFileGone(t *testing.T) {
 	}
 }
 
+// A file that is back is no trouble any more, before anybody makes a change.
+func TestFileBack(t *testing.T) {
+	d := openTest(t, Options{})
+	must(d.CreateFlag(t.Context(), ops, flags.NewFlag{Key: "a"}))(t)
+	if err := os.Rename(d.path, d.path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.PatchFlag(t.Context(), ops, "a", flags.Patch{Pct: new(7)}); err == nil || d.Trouble() == "" {
+		t.Errorf("a change without the file: %v, and Trouble() = %q", err, d.Trouble())
+	}
+	if err := os.Rename(d.path+".away", d.path); err != nil {
+		t.Fatal(err)
+	}
+	if trouble := d.Trouble(); trouble != "" {
+		t.Errorf("Trouble() = %q with the file back", trouble)
+	}
+	must(d.PatchFlag(t.Context(), ops, "a", flags.Patch{Pct: new(7)}))(t)
+}
+
 func TestBroken(t *testing.T) {
 	d := openTest(t, Options{})
 	must(d.CreateFlag(t.Context(), ops, flags.NewFlag{Key: "a"}))(t)
