@@ -41,8 +41,21 @@ type member struct {
 	value value
 }
 
+// member returns the value of an object's member, or nil.
+func (v *value) member(name string) *value {
+	for i := range v.members {
+		if v.members[i].name == name {
+			return &v.members[i].value
+		}
+	}
+	return nil
+}
+
 // parse reads exactly one JSON value, strictly (RFC 8259, names unique, UTF-8, no lone surrogates).
-func parse(body []byte) (value, error) {
+func parse(body []byte) (value, error) { return parseBody(body, false) }
+
+// parseBody is parse; with anyText, texts may have what stands for characters that could not be read.
+func parseBody(body []byte, anyText bool) (value, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return value{}, &Malformed{"", "is empty; a JSON object is expected"}
 	}
@@ -60,7 +73,12 @@ func parse(body []byte) (value, error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.UseNumber()
-	return parseValue(dec, "", 0)
+	return (&parser{dec, anyText}).value("", 0)
+}
+
+type parser struct {
+	*json.Decoder
+	anyText bool
 }
 
 func position(body []byte, offset int) (line, column int) {
@@ -68,22 +86,22 @@ func position(body []byte, offset int) (line, column int) {
 	return 1 + bytes.Count(head, []byte("\n")), len(head) - bytes.LastIndexByte(head, '\n')
 }
 
-func parseValue(dec *json.Decoder, path string, depth int) (value, error) {
+func (p *parser) value(path string, depth int) (value, error) {
 	if depth > maxDepth {
 		return value{}, &Malformed{path, "is nested too deeply"}
 	}
-	token, err := dec.Token()
+	token, err := p.Token()
 	if err != nil {
 		return value{}, &Malformed{path, err.Error()}
 	}
 	switch t := token.(type) {
 	case json.Delim:
 		if t == '{' {
-			return parseObject(dec, path, depth)
+			return p.object(path, depth)
 		}
-		return parseArray(dec, path, depth)
+		return p.array(path, depth)
 	case string:
-		if strings.ContainsRune(t, utf8.RuneError) {
+		if !p.anyText && strings.ContainsRune(t, utf8.RuneError) {
 			return value{}, &Malformed{path, "contains U+FFFD or half of a surrogate pair"}
 		}
 		return value{kind: "a string", text: t}, nil
@@ -96,11 +114,11 @@ func parseValue(dec *json.Decoder, path string, depth int) (value, error) {
 	}
 }
 
-func parseObject(dec *json.Decoder, path string, depth int) (value, error) {
+func (p *parser) object(path string, depth int) (value, error) {
 	v := value{kind: "an object"}
 	seen := map[string]bool{}
-	for dec.More() {
-		token, err := dec.Token()
+	for p.More() {
+		token, err := p.Token()
 		if err != nil {
 			return value{}, &Malformed{path, err.Error()}
 		}
@@ -110,26 +128,26 @@ func parseObject(dec *json.Decoder, path string, depth int) (value, error) {
 			return value{}, &Malformed{at, "is given twice"}
 		}
 		seen[name] = true
-		inner, err := parseValue(dec, at, depth+1)
+		inner, err := p.value(at, depth+1)
 		if err != nil {
 			return value{}, err
 		}
 		v.members = append(v.members, member{name, inner})
 	}
-	dec.Token() // the closing brace: the whole was valid
+	p.Token() // the closing brace: the whole was valid
 	return v, nil
 }
 
-func parseArray(dec *json.Decoder, path string, depth int) (value, error) {
+func (p *parser) array(path string, depth int) (value, error) {
 	v := value{kind: "an array"}
-	for dec.More() {
-		inner, err := parseValue(dec, path+"["+strconv.Itoa(len(v.items))+"]", depth+1)
+	for p.More() {
+		inner, err := p.value(path+"["+strconv.Itoa(len(v.items))+"]", depth+1)
 		if err != nil {
 			return value{}, err
 		}
 		v.items = append(v.items, inner)
 	}
-	dec.Token()
+	p.Token()
 	return v, nil
 }
 
@@ -416,42 +434,6 @@ func DecodeDraft(body []byte) (Draft, error) {
 	}
 	d.Problems = r.problems
 	return d, r.err()
-}
-
-// Question asks for one tenant's flags. Environment is "" where the body names none.
-type Question struct {
-	TenantSlug  string
-	Environment string
-}
-
-// DecodeQuestion reads the body of evaluate and explain. A field missing or null is an *Invalid.
-func DecodeQuestion(body []byte) (Question, error) {
-	r, v, err := begin(body)
-	if err != nil {
-		return Question{}, err
-	}
-	var slug, environment *string
-	r.fields("", v, map[string]func(string, value){
-		"tenantSlug":  r.text(&slug),
-		"environment": r.text(&environment),
-	})
-	r.required("tenantSlug", slug)
-	var q Question
-	if slug != nil {
-		q.TenantSlug = *slug
-	}
-	if environment != nil {
-		if q.Environment = *environment; q.Environment == "" {
-			r.problem("environment", "must not be empty")
-		}
-	}
-	if err := r.err(); err != nil {
-		return q, err
-	}
-	if len(r.problems) > 0 {
-		return q, &Invalid{r.problems}
-	}
-	return q, nil
 }
 
 // DecodeRestore reads which version of a flag is to come back, and why. Bad values are in the problems.

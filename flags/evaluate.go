@@ -117,24 +117,90 @@ type Explanation struct {
 
 // Explain is Evaluate with the deciding step. Its Value always equals Evaluate's.
 func (f *Flag) Explain(t *Tenant, environment string) Explanation {
+	return f.Explained(f.Outcome(t, environment))
+}
+
+// Outcome is what a flag came to for a tenant in an environment, in one byte: the tenant's bucket where the
+// rollout decided (0 to 99), else one of the outcomes below. It holds for the flag as it was.
+type Outcome uint8
+
+// The outcomes in which no bucket counts.
+const (
+	Disabled Outcome = 100 + iota // the flag is off
+	Static                        // the flag is on
+	Matched                       // targeted, and each axis that has values contains the tenant's
+	NoAxis                        // targeted, and no axis has values
+	Excluded                      // + the index in Axes of the first axis that excludes the tenant
+)
+
+// Outcome evaluates the flag to all there is to say of it.
+func (f *Flag) Outcome(t *Tenant, environment string) Outcome {
 	switch f.State {
 	case On:
-		return Explanation{Value: true, Reason: ReasonStatic}
-	case Targeted:
-		if !f.HasAnyScope() {
-			return Explanation{Reason: ReasonDefault}
+		return Static
+	case Targeted, Rollout:
+		if f.State == Targeted && !f.HasAnyScope() {
+			return NoAxis
 		}
 		if axis := f.failingAxis(t, environment); axis != "" {
-			return Explanation{Reason: ReasonDefault, Axis: axis}
+			return Excluded + Outcome(slices.Index(Axes[:], axis))
 		}
-		return Explanation{Value: true, Reason: ReasonTargetingMatch}
-	case Rollout:
-		if axis := f.failingAxis(t, environment); axis != "" {
-			return Explanation{Reason: ReasonDefault, Axis: axis}
+		if f.State == Targeted {
+			return Matched
 		}
-		bucket, pct := Bucket(t.ID, f.Key), f.Pct
-		return Explanation{Value: bucket < pct, Reason: ReasonSplit, Bucket: &bucket, Pct: &pct}
+		return Outcome(Bucket(t.ID, f.Key))
 	default:
-		return Explanation{Reason: ReasonDisabled}
+		return Disabled
 	}
+}
+
+// Bucket returns the bucket by which the rollout decided; it is not ok where none did.
+func (o Outcome) Bucket() (bucket int, ok bool) { return int(o), o < Disabled }
+
+// Outcomes returns the outcomes without a bucket that the flag can have.
+func (f *Flag) Outcomes() []Outcome {
+	var out []Outcome
+	switch f.State {
+	case On:
+		return []Outcome{Static}
+	case Targeted:
+		out = []Outcome{Matched, NoAxis}
+	case Rollout:
+	default:
+		return []Outcome{Disabled}
+	}
+	for o := Excluded; o < Excluded+Outcome(len(Axes)); o++ {
+		out = append(out, o)
+	}
+	return out
+}
+
+// Holds tells whether an outcome of the flag is its being on.
+func (f *Flag) Holds(o Outcome) bool {
+	if o < Disabled {
+		return int(o) < f.Pct
+	}
+	return o == Static || o == Matched
+}
+
+// Explained says an outcome of the flag in words.
+func (f *Flag) Explained(o Outcome) Explanation {
+	e := Explanation{Value: f.Holds(o)}
+	switch {
+	case o < Disabled:
+		bucket, pct := int(o), f.Pct
+		e.Reason, e.Bucket, e.Pct = ReasonSplit, &bucket, &pct
+	case o == Disabled:
+		e.Reason = ReasonDisabled
+	case o == Static:
+		e.Reason = ReasonStatic
+	case o == Matched:
+		e.Reason = ReasonTargetingMatch
+	default:
+		e.Reason = ReasonDefault
+		if o >= Excluded {
+			e.Axis = Axes[o-Excluded]
+		}
+	}
+	return e
 }

@@ -22,7 +22,7 @@ type Event struct {
 
 // Live holds the snapshot that is served now, and wakes those who wait for the next one.
 type Live struct {
-	current atomic.Pointer[Snapshot]
+	current atomic.Pointer[Board]
 
 	mu     sync.Mutex // of what follows; reading the current snapshot takes no lock
 	events []Event    // the last ones, oldest first
@@ -30,7 +30,16 @@ type Live struct {
 }
 
 // Current returns the snapshot served now, or nil before the first Publish. It takes no lock.
-func (l *Live) Current() *Snapshot { return l.current.Load() }
+func (l *Live) Current() *Snapshot {
+	if b := l.current.Load(); b != nil {
+		return b.Snapshot
+	}
+	return nil
+}
+
+// Board returns the snapshot served now, ready for many questions, or nil before the first Publish. It
+// takes no lock.
+func (l *Live) Board() *Board { return l.current.Load() }
 
 // Publish makes s the current snapshot and wakes the subscribers. It belongs after the commit and in
 // commit order: nobody may see a flag that can still roll back, and a revision never goes back. It never
@@ -38,7 +47,7 @@ func (l *Live) Current() *Snapshot { return l.current.Load() }
 func (l *Live) Publish(s *Snapshot, events ...Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.current.Store(s)
+	l.current.Store(l.current.Load().next(s))
 	l.events = append(l.events, events...)
 	if over := len(l.events) - remembered; over > 0 {
 		l.events = append([]Event(nil), l.events[over:]...)
@@ -80,7 +89,7 @@ func (l *Live) Subscribers() int {
 func (l *Live) Since(revision int64) (s *Snapshot, events []Event, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s = l.current.Load()
+	s = l.Current()
 	if s == nil || revision > s.revision {
 		return s, nil, false
 	}

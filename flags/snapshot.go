@@ -49,6 +49,11 @@ func (s *Snapshot) Partners() []*Partner { return s.partners }
 // Flag returns the flag with the key, or nil.
 func (s *Snapshot) Flag(key string) *Flag { return find(s.flags, key, flagKey) }
 
+// FlagIndex returns where in Flags the flag with the key is; it is not ok where there is none.
+func (s *Snapshot) FlagIndex(key string) (int, bool) {
+	return slices.BinarySearchFunc(s.flags, key, func(f *Flag, key string) int { return strings.Compare(f.Key, key) })
+}
+
 // Tenant returns the tenant with the slug, or nil.
 func (s *Snapshot) Tenant(slug string) *Tenant { return find(s.tenants, slug, tenantSlug) }
 

@@ -1,0 +1,100 @@
+package flags
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+)
+
+// bodies are questions and contexts in usual and unusual forms.
+var bodies = []string{
+	`{"tenantSlug":"acme"}`, `{"tenantSlug":"acme","environment":"staging"}`, ` { "environment" : "x" , "tenantSlug" : "y" } `,
+	`{"tenantSlug":""}`, `{"tenantSlug":"a","tenantSlug":"b"}`, `{"tenantSlug":"\u0061"}`, `{"tenantSlug":"æ"}`, `{"tenantSlug":"a"}x`,
+	`{"tenantSlug":1}`, `{"tenantSlug":null}`, `{"tenantSlug":"a",}`, `{"tenantSlug":"a" "environment":"b"}`, `{}`, `[]`, ``, `{"tenantSlug":"a`,
+	`{"context":{"targetingKey":"acme"}}`, `{"context":{"targetingKey":"acme","n":12,"b":true,"z":0,"plan":"x","partner":"y","environment":"e"}}`,
+	`{"context":{"targetingKey":"acme","n":01}}`, `{"context":{"targetingKey":"acme","n":1.5}}`, `{"context":{"targetingKey":"acme","n":tru}}`,
+	`{"context":{"targetingKey":"acme","plan":7}}`, `{"context":{"targetingKey":true}}`, `{"context":{"targetingKey":"acme","a":1,"a":2}}`,
+	`{"context":{"targetingKey":"acme"},"more":1}`, `{"context":{"targetingKey":"acme"}`, `{"context":{},"context":{"targetingKey":"a"}}`,
+	"{\"context\":{\"targetingKey\":\"a\x00\"}}", `{"context":{"targetingKey":"acme","n":-1}}`, `{"context":{"targetingKey":"acme","n":1234567890123456}}`,
+	`{"context":{"targetingKey":"acme","plan":""}}`, `{"context":{"targetingKey":"æ","n":-0.5e+10,"m":-,"o":1.,"p":1e}}`,
+	"{\"context\":{\"targetingKey\":\"\xff\"}}", "{\"context\":{\"targetingKey\":\"a\ufffd\"}}", `{"context":{"targetingKey":"a","n":-01,"m":0e5,"o":.5}}`,
+}
+
+// FuzzScan holds that what the scanner understands, the parser understands in the same way.
+func FuzzScan(f *testing.F) {
+	for _, body := range bodies {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		v, err := parseBody(body, true)
+		if q, ok := scanQuestion(body); ok {
+			slug, environment := v.member("tenantSlug"), v.member("environment")
+			if err != nil || slug == nil || slug.kind != "a string" || slug.text != q.TenantSlug ||
+				(environment == nil) != (q.Environment == "") || environment != nil && environment.text != q.Environment {
+				t.Errorf("%q is scanned as %+v, and parsed as %+v, %v", body, q, v, err)
+			}
+			if n := len(v.members); n > 2 {
+				t.Errorf("%q is scanned although it has %d members", body, n)
+			}
+		}
+		if c, ok := scanContext(body); ok {
+			if err != nil {
+				t.Fatalf("%q is scanned as %+v, but the parser says %v", body, c, err)
+			}
+			context := v.member("context")
+			for name, got := range map[string]string{"targetingKey": c.TargetingKey, "environment": c.Environment, "plan": c.Plan, "partner": c.Partner} {
+				want := ""
+				if m := context.member(name); m != nil {
+					if m.kind != "a string" {
+						t.Errorf("%q is scanned although %s is %s", body, name, m.kind)
+					}
+					want = m.text
+				}
+				if got != want {
+					t.Errorf("%q: %s is scanned as %q, want %q", body, name, got, want)
+				}
+			}
+			if !json.Valid(c.Whole) {
+				t.Errorf("%q: the whole context is %q", body, c.Whole)
+			}
+		}
+	})
+}
+
+// The usual forms are scanned, else the scanner is for nothing.
+func TestScanTakesTheUsual(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{bodies[0], bodies[1], bodies[2]} {
+		if _, ok := scanQuestion([]byte(body)); !ok {
+			t.Errorf("%s is left to the parser", body)
+		}
+	}
+	for _, body := range []string{`{"context":{"targetingKey":"acme"}}`, ` { "context" : { "targetingKey":"acme", "n":-12.5e3 , "beta":true, "plan":"", "none":null, "name":"Æble" } } `} {
+		if _, ok := scanContext([]byte(body)); !ok {
+			t.Errorf("%s is left to the parser", body)
+		}
+	}
+	if _, err := DecodeContext([]byte(`{"context":{"targetingKey":"acme","l":[{}]}}`)); err != nil {
+		t.Errorf("what the scanner leaves to the parser: %v", err)
+	}
+	var wrong *ContextError
+	if _, err := DecodeContext([]byte(`{"context":{"targetingKey":"acme","plan":7}}`)); !errors.As(err, &wrong) || wrong.Code != InvalidContext {
+		t.Errorf("a number for a plan: %v", err)
+	}
+}
+
+func BenchmarkDecodeContext(b *testing.B) {
+	for name, body := range map[string]string{
+		"scanned": `{"context":{"targetingKey":"tenant-000042","environment":"production","email":"a@b.example"}}`,
+		"parsed":  `{"context":{"targetingKey":"tenant-000042","environment":"production","list":[]}}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := DecodeContext([]byte(body)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
