@@ -72,17 +72,37 @@ func versionTag(version int64) string { return `"` + strconv.FormatInt(version, 
 // notModified sets ETag and Cache-Control, and tells whether If-None-Match (weak comparison) has the tag
 // already; then the answer is 304 and written.
 func notModified(w http.ResponseWriter, r *http.Request, etag string) (bool, error) {
-	tags, anyTag, err := entityTags(r.Header, "If-None-Match")
+	has, err := hasTag(r.Header, etag)
 	if err != nil {
 		return false, err
 	}
-	w.Header().Set("ETag", etag)
-	w.Header().Set("Cache-Control", "private, no-cache") // of a 304 too (RFC 9110, 15.4.5)
+	tag(w, etag)
+	if has {
+		w.WriteHeader(http.StatusNotModified)
+	}
+	return has, nil
+}
+
+// tag sets ETag and Cache-Control, of a 304 too (RFC 9110, 15.4.5).
+func tag(w http.ResponseWriter, etag string) {
+	h := w.Header()
+	h["Etag"] = []string{etag}
+	h["Cache-Control"] = privateNoCache
+}
+
+var privateNoCache = []string{"private, no-cache"}
+
+// hasTag tells whether If-None-Match names the tag or any.
+func hasTag(h http.Header, etag string) (bool, error) {
+	switch given := h["If-None-Match"]; {
+	case len(given) == 0:
+		return false, nil
+	case len(given) == 1 && given[0] == etag:
+		return true, nil
+	}
+	tags, anyTag, err := entityTags(h, "If-None-Match")
 	for _, tag := range tags {
 		anyTag = anyTag || strings.TrimPrefix(tag, "W/") == etag
 	}
-	if anyTag {
-		w.WriteHeader(http.StatusNotModified)
-	}
-	return anyTag, nil
+	return anyTag, err
 }

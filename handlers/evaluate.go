@@ -36,16 +36,15 @@ func unknownEnvironment(s *flags.Snapshot, name string) flags.FieldError {
 }
 
 // asked decodes a question and finds its tenant and environment in the snapshot.
-func (a *app) asked(s *flags.Snapshot, c call) (*flags.Tenant, string, error) {
+func (a *app) asked(s *flags.Snapshot, c call) (t *flags.Tenant, environment string, err error) {
 	q, err := flags.DecodeQuestion(c.body)
 	if err != nil {
 		return nil, "", err
 	}
-	environment, err := a.inEnvironment(c.principal, q.Environment)
-	if err != nil {
+	if environment, err = a.inEnvironment(c.principal, q.Environment); err != nil {
 		return nil, "", err
 	}
-	t := s.Tenant(q.TenantSlug)
+	t = s.Tenant(q.TenantSlug)
 	if t == nil || !c.principal.Sees(t.Slug) { // to a member, another's tenant is not there
 		return nil, "", noTenant(q.TenantSlug)
 	}
@@ -55,39 +54,54 @@ func (a *app) asked(s *flags.Snapshot, c call) (*flags.Tenant, string, error) {
 	return t, environment, nil
 }
 
+// buffers are for answers and bodies.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// bufferMost is the largest buffer that is kept for others, in bytes.
+const bufferMost = 256 << 10
+
+func giveBack(buffer *[]byte) {
+	if cap(*buffer) <= bufferMost {
+		buffers.Put(buffer)
+	}
+}
 
 // evaluate answers with every flag's value for one tenant. It does no SQL and takes no lock.
 func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
-	s := a.db.Current()
-	t, environment, err := a.asked(s, c)
+	x := a.answers.now()
+	t, environment, err := a.asked(x.Snapshot, c)
 	if err != nil {
 		return err
 	}
-	a.evaluations.Add(1)
-	if done, err := notModified(w, r, answerTag(s, t, environment)); done || err != nil {
+	a.answered(w, c, x.Snapshot)
+	if done, err := notModified(w, r, answerTag(x.Snapshot, t, environment)); done || err != nil {
 		return err
 	}
 	buffer := buffers.Get().(*[]byte)
-	defer buffers.Put(buffer)
-	b := append((*buffer)[:0], '{')
-	for i, f := range s.Flags() {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, '"')
-		b = append(b, f.Key...) // a key needs no escaping
-		b = append(b, `":`...)
-		b = strconv.AppendBool(b, f.Evaluate(t, environment))
-	}
-	b = append(b, '}', '\n')
-	*buffer = b
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	w.Write(b)
+	defer giveBack(buffer)
+	*buffer = x.appendValues((*buffer)[:0], x.Sheet(t, environment))
+	sendJSON(w, http.StatusOK, *buffer)
 	return nil
 }
+
+// answered counts an evaluation that is about to be answered, unchanged or not.
+func (a *app) answered(w http.ResponseWriter, c call, s *flags.Snapshot) {
+	a.evaluations.Add(1)
+	w.(*recorder).frequent = true
+}
+
+// sendJSON answers with a text that is JSON already.
+func sendJSON(w http.ResponseWriter, status int, text []byte) {
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Content-Length"] = []string{strconv.Itoa(len(text))}
+	if status != http.StatusOK {
+		w.WriteHeader(status)
+	}
+	w.Write(text)
+}
+
+var jsonType = []string{"application/json"}
 
 // answerTag names what an answer depends on, never its content: A→B→A is a change, and a database that
 // came from a copy has another epoch. Of its parts only the last can have dots.

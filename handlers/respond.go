@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dezky/platform-api/auth"
@@ -27,6 +28,11 @@ type problem struct {
 	Tenants []string           `json:"tenants,omitempty"` // 409: slugs of tenants in the way
 	Version int64              `json:"version,omitempty"` // 503: the flag's, which stands here and is not in the replica
 	ID      string             `json:"id,omitempty"`      // 500: what to search the log for
+
+	// On OFREP's routes the same in its own words.
+	Key          string          `json:"key,omitempty"`
+	ErrorCode    flags.ErrorCode `json:"errorCode,omitempty"`
+	ErrorDetails string          `json:"errorDetails,omitempty"`
 }
 
 // problemType names a kind of problem; the documentation lists them.
@@ -78,7 +84,13 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 		away      *unavailable
 		many      *tooMany
 		alone     *db.NotReplicated
+		protocol  *ofrepError
 	)
+	if errors.As(err, &protocol) {
+		rec.Header().Set("Cache-Control", "no-store")
+		writeJSON(rec, protocol.status, protocol)
+		return
+	}
 	p := problem{Detail: err.Error()}
 	reason, broken := db.Broken(err)
 	kind := ""
@@ -137,6 +149,9 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 	p.Type, p.Title = problemType(kind), http.StatusText(p.Status)
 	if rec.status != 0 {
 		return // the answer has begun; it can only be cut short
+	}
+	if strings.Contains(r.Pattern, " /ofrep/") || strings.Contains(r.Pattern, " /api/ofrep/") {
+		p.Key, p.ErrorCode, p.ErrorDetails = r.PathValue("key"), flags.GeneralError, p.Detail
 	}
 	rec.Header().Del("ETag") // of the answer that this is not
 	rec.Header().Set("Cache-Control", "no-store")

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,7 @@ type app struct {
 	quit         <-chan struct{}
 	replica      *replica.Replica // nil where there is none
 
+	answers     *answers
 	stats       stats
 	evaluations atomic.Uint64
 	prometheus  http.Handler
@@ -57,7 +59,7 @@ type app struct {
 // call is one authorized request to an API route.
 type call struct {
 	principal *auth.Principal
-	body      []byte
+	body      []byte // until the handler returns
 }
 
 // route is one row of the table below.
@@ -82,6 +84,8 @@ func (a *app) apiRoutes() []route {
 	return []route{
 		{"POST", "/flags/evaluate", auth.Evaluate, smallBody, a.evaluate, members},
 		{"POST", "/flags/explain", auth.Read, smallBody, a.explain, members},
+		{"POST", "/ofrep/v1/evaluate/flags", auth.Evaluate, smallBody, a.ofrepBulk, members},
+		{"POST", "/ofrep/v1/evaluate/flags/{key}", auth.Evaluate, smallBody, a.ofrepSingle, members},
 
 		{"GET", "/flags", auth.Read, noBody, a.listFlags, members},
 		{"POST", "/flags", auth.Operator, largeBody, a.createFlag, staff},
@@ -218,9 +222,12 @@ func (a *app) guard(rt route, browser bool) http.Handler {
 			}
 			c := call{principal: p}
 			if rt.body != noBody {
-				if c.body, err = readBody(w, r, rt.body); err != nil {
+				buffer := buffers.Get().(*[]byte)
+				defer giveBack(buffer)
+				if *buffer, err = readBody(w, r, (*buffer)[:0], rt.body); err != nil {
 					return err
 				}
+				c.body = *buffer
 			}
 			return rt.handle(w, r, c)
 		}()
@@ -292,8 +299,39 @@ func (a *app) forbidden(p *auth.Principal, need auth.Role) error {
 	return &refusal{http.StatusForbidden, "forbidden", detail}
 }
 
-// readBody reads a JSON body of at most limit bytes.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+// readBody appends a JSON body of at most limit bytes.
+func readBody(w http.ResponseWriter, r *http.Request, into []byte, limit int64) ([]byte, error) {
+	if err := jsonBody(r); err != nil {
+		return into, err
+	}
+	tooLarge := &refusal{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body is larger than %d bytes", limit)}
+	if r.ContentLength > limit {
+		return into, tooLarge
+	}
+	if r.ContentLength >= 0 {
+		into = slices.Grow(into, int(r.ContentLength))[:r.ContentLength]
+		if _, err := io.ReadFull(r.Body, into); err != nil {
+			return into, errBody
+		}
+		return into, nil
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if over := (*http.MaxBytesError)(nil); errors.As(err, &over) {
+		return into, tooLarge
+	}
+	if err != nil {
+		return into, errBody
+	}
+	return append(into, body...), nil
+}
+
+var errBody = &refusal{http.StatusBadRequest, "bad-request", "the body could not be read to its end"}
+
+// jsonBody refuses what does not say that it is JSON.
+func jsonBody(r *http.Request) error {
+	if given := r.Header["Content-Type"]; len(given) == 1 && given[0] == "application/json" && r.Header["Content-Encoding"] == nil {
+		return nil
+	}
 	allowed := "application/json"
 	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	ok := err == nil && media == allowed
@@ -308,16 +346,8 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		ok = false
 	}
 	if !ok {
-		return nil, &refusal{http.StatusUnsupportedMediaType, "unsupported-media-type",
+		return &refusal{http.StatusUnsupportedMediaType, "unsupported-media-type",
 			"the body must be " + allowed + " in UTF-8, not compressed"}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return nil, &refusal{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body is larger than %d bytes", limit)}
-	}
-	if err != nil {
-		return nil, &refusal{http.StatusBadRequest, "bad-request", "the body could not be read to its end"}
-	}
-	return body, nil
+	return nil
 }

@@ -56,12 +56,13 @@ type Appliance struct {
 
 // Server answers HTTP. Until Start it knows only /health, and says 503 to all else.
 type Server struct {
-	opts   Options
-	ids    requestIDs
-	state  atomic.Pointer[string] // why the server is not ready; nil when it is
-	routes atomic.Pointer[http.ServeMux]
-	app    atomic.Pointer[app] // nil until Start
-	quit   chan struct{}       // closed when streams are to end
+	opts     Options
+	ids      requestIDs
+	frequent sampler
+	state    atomic.Pointer[string] // why the server is not ready; nil when it is
+	routes   atomic.Pointer[http.ServeMux]
+	app      atomic.Pointer[app] // nil until Start
+	quit     chan struct{}       // closed when streams are to end
 }
 
 // New returns a server that is still starting.
@@ -102,7 +103,7 @@ func (s *Server) Start(a Appliance) error {
 		bearers: auth.Bearers{Tokens: a.Tokens}, openID: a.OpenID, failures: auth.NewFailures(a.Now),
 		sessions: a.Sessions, links: a.Links, announceLink: a.AnnounceLink, confirmGain: a.ConfirmGain,
 		now: a.Now, started: a.Now(), secure: strings.HasPrefix(a.PublicURL, "https:"), quit: s.quit, reach: &flags.Reach{}, replica: a.Replica,
-		stats: stats{unrouted: {}},
+		stats: stats{unrouted: {}}, answers: &answers{live: a.DB.Live()},
 		// The document is read when someone first asks for the page: a start need not wait for it.
 		docs: sync.OnceValues(func() (templates.Docs, error) { return templates.NewDocs(s.opts.Spec) })}
 	if a.OpenID != nil {
@@ -142,8 +143,8 @@ func (s *Server) Start(a Appliance) error {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w, id: s.ids.next()}
 	h := w.Header()
-	h.Set("X-Request-Id", rec.id)
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["X-Request-Id"] = []string{rec.id}
+	h["X-Content-Type-Options"] = nosniff
 	start := time.Now()
 	defer func() {
 		cause, begun := recover(), rec.status != 0
@@ -158,7 +159,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if a := s.app.Load(); a != nil {
 			a.stats.count(r.Pattern, rec.status, took)
 		}
-		s.logRequest(rec, r, took)
+		s.logRequest(rec, r, start, took)
 		if cause != nil && begun {
 			panic(http.ErrAbortHandler) // so that nobody takes half an answer for a whole one
 		}
@@ -186,10 +187,15 @@ func (s *Server) unrouted(rec *recorder, r *http.Request) {
 	s.fail(rec, r, err)
 }
 
-func (s *Server) logRequest(rec *recorder, r *http.Request, took time.Duration) {
+// logRequest writes a request's line. Of evaluations that went well only so many a second are worth one,
+// unless all is to be told.
+func (s *Server) logRequest(rec *recorder, r *http.Request, start time.Time, took time.Duration) {
 	level := slog.LevelInfo
-	if rec.quiet && rec.cause == "" {
+	if rec.quiet && rec.cause == "" || rec.frequent && rec.status < 400 && !s.frequent.take(start) {
 		level = slog.LevelDebug
+	}
+	if !s.opts.Log.Enabled(context.Background(), level) {
+		return
 	}
 	principal := "none"
 	if rec.principal != nil {
@@ -208,6 +214,25 @@ func (s *Server) logRequest(rec *recorder, r *http.Request, took time.Duration) 
 }
 
 var errPanic = errors.New("panic")
+
+// frequentMost is how many lines a second the log has of what happens all the time.
+const frequentMost = 20
+
+// sampler lets the first of each second through.
+type sampler struct {
+	second atomic.Int64
+	taken  atomic.Int64
+}
+
+func (s *sampler) take(now time.Time) bool {
+	second := now.Unix()
+	if last := s.second.Load(); last != second && s.second.CompareAndSwap(last, second) {
+		s.taken.Store(0)
+	}
+	return s.taken.Load() < frequentMost && s.taken.Add(1) <= frequentMost
+}
+
+var nosniff = []string{"nosniff"}
 
 // requestIDs makes ids that are unique among processes and cheap: a random prefix and a count.
 type requestIDs struct {
@@ -228,6 +253,7 @@ type recorder struct {
 	cause     string // why a credential was refused: for the log, never for the client
 	routed    bool   // one of our handlers has the request
 	quiet     bool   // logged at debug only
+	frequent  bool   // happens all the time
 	unrouted  int    // the router's status, held back
 	status    int
 	bytes     int64

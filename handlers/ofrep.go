@@ -1,0 +1,158 @@
+package handlers
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/dezky/platform-api/auth"
+	"github.com/dezky/platform-api/flags"
+)
+
+// OpenFeature's remote evaluation protocol (OFREP 0.3): every flag for a tenant at once, or one.
+
+// ofrepError is a mistake in the protocol's own form.
+type ofrepError struct {
+	status  int
+	Key     string          `json:"key,omitempty"` // of the flag that was asked for
+	Code    flags.ErrorCode `json:"errorCode"`
+	Details string          `json:"errorDetails"`
+}
+
+func (e *ofrepError) Error() string { return e.Details }
+
+// ofrepAsk is an OFREP request: who is asked about, where, and whether the registry knows them.
+type ofrepAsk struct {
+	flags.Context
+	tenant      *flags.Tenant
+	registered  bool
+	environment string
+}
+
+// ofrepAsked decodes a request and finds its tenant. For a member every tenant but its own is not there, and
+// what the context tells of one does not count.
+func (a *app) ofrepAsked(s *flags.Snapshot, c call) (x ofrepAsk, err error) {
+	if x.Context, err = flags.DecodeContext(c.body); err != nil {
+		return x, err
+	}
+	if x.environment, err = a.inEnvironment(c.principal, x.Environment); err != nil {
+		return x, err
+	}
+	if !s.HasEnvironment(x.environment) {
+		unknown := unknownEnvironment(s, x.environment)
+		return x, &flags.ContextError{Code: flags.InvalidContext, Message: "context." + unknown.Field + " " + unknown.Message}
+	}
+	x.tenant, x.registered = s.TenantOf(&x.Context)
+	if !c.principal.Sees(x.TargetingKey) || c.principal.Role == auth.Member && !x.registered {
+		return x, noTenant(x.TargetingKey)
+	}
+	return x, nil
+}
+
+// ofrepFailure is an error of a request about a flag, or about all with "", as the protocol wants it.
+func ofrepFailure(err error, key string) error {
+	var context *flags.ContextError
+	switch {
+	case errors.As(err, &context):
+		return &ofrepError{http.StatusBadRequest, key, context.Code, context.Message}
+	case errors.Is(err, flags.ErrNotFound) && key != "":
+		return &ofrepError{http.StatusNotFound, key, flags.FlagNotFound, err.Error()}
+	case errors.Is(err, flags.ErrNotFound):
+		return &ofrepError{http.StatusNotFound, "", flags.InvalidContext, err.Error()}
+	}
+	return err
+}
+
+// ofrepBulk evaluates every flag for one tenant. It does no SQL and takes no lock.
+func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
+	x := a.answers.now()
+	q, err := a.ofrepAsked(x.Snapshot, c)
+	if err != nil {
+		return ofrepFailure(err, "")
+	}
+	a.answered(w, c, x.Snapshot)
+	etag := contextTag(x.Snapshot, &q)
+	if newer(r, x.Snapshot) {
+		tag(w, etag)
+	} else if done, err := notModified(w, r, etag); done || err != nil {
+		return err
+	}
+	sheet := (*flags.Sheet)(nil)
+	if q.registered {
+		sheet = x.Sheet(q.tenant, q.environment)
+	} else {
+		sheet = x.Fresh(q.tenant, q.environment)
+	}
+	buffer := buffers.Get().(*[]byte)
+	defer giveBack(buffer)
+	b := append((*buffer)[:0], `{"flags":[`...)
+	for i := range x.entries {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = x.entries[i].append(b, sheet.Outcomes[i], q.registered)
+	}
+	b = append(b, `],"metadata":{"environment":"`...)
+	b = append(b, q.environment...) // a known one needs no escaping
+	b = append(b, `","revision":`...)
+	b = strconv.AppendInt(b, x.Revision(), 10)
+	if !q.registered {
+		b = append(b, unregistered...)
+	}
+	*buffer = append(b, "}}\n"...)
+	sendJSON(w, http.StatusOK, *buffer)
+	return nil
+}
+
+// ofrepSingle evaluates one flag for one tenant. It does no SQL and takes no lock.
+func (a *app) ofrepSingle(w http.ResponseWriter, r *http.Request, c call) error {
+	x, key := a.answers.now(), r.PathValue("key")
+	q, err := a.ofrepAsked(x.Snapshot, c)
+	if err != nil {
+		return ofrepFailure(err, key)
+	}
+	i, ok := x.FlagIndex(key)
+	if !ok {
+		return ofrepFailure(fmt.Errorf("flag %q: %w", key, flags.ErrNotFound), key)
+	}
+	a.answered(w, c, x.Snapshot)
+	buffer := buffers.Get().(*[]byte)
+	defer giveBack(buffer)
+	e := &x.entries[i]
+	*buffer = append(e.append((*buffer)[:0], e.flag.Outcome(q.tenant, q.environment), q.registered), '\n')
+	w.Header()["Cache-Control"] = noStore
+	sendJSON(w, http.StatusOK, *buffer)
+	return nil
+}
+
+var noStore = []string{"no-store"}
+
+// newer tells whether a request follows an event of a stream about another state than the one served. It
+// then gets the whole answer, never a 304 (OFREP's ADR 8).
+func newer(r *http.Request, s *flags.Snapshot) bool {
+	if r.URL.RawQuery == "" {
+		return false
+	}
+	etag := r.URL.Query().Get("flagConfigEtag")
+	return etag != "" && strings.Trim(strings.TrimPrefix(etag, "W/"), `"`) != eventID(s)
+}
+
+// contextTag names what a bulk answer depends on: the state of everything, the environment and the whole
+// context, by a hash, since it may be long.
+func contextTag(s *flags.Snapshot, q *ofrepAsk) string {
+	sum := sha256.Sum256(q.Whole)
+	b := make([]byte, 0, 128)
+	b = append(b, '"')
+	b = append(b, s.Epoch()...)
+	b = append(b, '.')
+	b = strconv.AppendInt(b, s.Revision(), 10)
+	b = append(b, '.')
+	b = base64.RawURLEncoding.AppendEncode(b, sum[:18])
+	b = append(b, '.')
+	b = append(b, q.environment...)
+	return string(append(b, '"'))
+}
