@@ -52,7 +52,7 @@ func (s bench) run(b *testing.B, path, body string) {
 	b.ReportAllocs()
 	for b.Loop() {
 		content.Reset(body)
-		r.Body = io.NopCloser(content)
+		r.Body, r.ContentLength = io.NopCloser(content), int64(len(body))
 		clear(w.header)
 		w.status = 0
 		if s.ServeHTTP(w, r); w.status != http.StatusOK {

@@ -304,9 +304,8 @@ func readBody(w http.ResponseWriter, r *http.Request, into []byte, limit int64) 
 	if err := jsonBody(r); err != nil {
 		return into, err
 	}
-	tooLarge := &refusal{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body is larger than %d bytes", limit)}
 	if r.ContentLength > limit {
-		return into, tooLarge
+		return into, tooLarge(limit)
 	}
 	if r.ContentLength >= 0 {
 		into = slices.Grow(into, int(r.ContentLength))[:r.ContentLength]
@@ -317,12 +316,16 @@ func readBody(w http.ResponseWriter, r *http.Request, into []byte, limit int64) 
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if over := (*http.MaxBytesError)(nil); errors.As(err, &over) {
-		return into, tooLarge
+		return into, tooLarge(limit)
 	}
 	if err != nil {
 		return into, errBody
 	}
 	return append(into, body...), nil
+}
+
+func tooLarge(limit int64) error {
+	return &refusal{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body is larger than %d bytes", limit)}
 }
 
 var errBody = &refusal{http.StatusBadRequest, "bad-request", "the body could not be read to its end"}
