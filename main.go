@@ -141,6 +141,7 @@ var (
 	operatorSetting     = &setting{"operator-group", "PLATFORM_API_OPERATOR_GROUP", "GROUP", "dezky-operators", "group of the identity provider whose members change flags"}
 	readSetting         = &setting{"read-group", "PLATFORM_API_READ_GROUP", "GROUP", "", "group of the identity provider whose members look at them (default none)"}
 	audiencesSetting    = &setting{"jwt-audiences", "PLATFORM_API_JWT_AUDIENCES", "LIST", "", "whose bearer tokens are accepted besides: kind=issuer#audience, space-separated, kind operator, service or portal"}
+	originsSetting      = &setting{"cors-origins", "PLATFORM_API_CORS_ORIGINS", "ORIGINS", "", "origins of pages that may evaluate from a browser, separated by spaces or commas, such as https://app.example.com"}
 	metricsSetting      = &setting{"metrics-addr", "PLATFORM_API_METRICS_ADDR", "ADDRESS", "", "a separate listen address for /metrics and /debug/pprof/, without a token (default none)"}
 	proxiesSetting      = &setting{"trusted-proxies", "PLATFORM_API_TRUSTED_PROXIES", "N", "0", "how many proxies stand before the server, which tell the client's address in X-Forwarded-For"}
 	dataDirSetting      = &setting{"data-dir", "PLATFORM_API_DATA_DIR", "DIR", "./data", "directory of platform-api.db and all other state"}
@@ -170,7 +171,7 @@ var commands []command
 func init() {
 	commands = []command{
 		{"serve", "", []*setting{addrSetting, urlSetting, dataDirSetting, environmentsSetting, environmentSetting,
-			issuerSetting, clientSetting, operatorSetting, readSetting, audiencesSetting, proxiesSetting, metricsSetting,
+			issuerSetting, clientSetting, operatorSetting, readSetting, audiencesSetting, proxiesSetting, originsSetting, metricsSetting,
 			replicaSetting, firstBootSetting, durabilitySetting, gainSetting, logSetting, demoSetting},
 			"runs the appliance, until SIGTERM or SIGINT", serve},
 		{"token create", "", []*setting{nameSetting, roleSetting, envSetting, expiresSetting, dataDirSetting, environmentsSetting, replicaSetting},
@@ -422,6 +423,24 @@ func (c *call) publicURL() string {
 	return u.Scheme + "://" + u.Host
 }
 
+// origins are those of the pages that may evaluate, as browsers send them.
+func (c *call) origins() []string {
+	var out []string
+	for _, text := range strings.FieldsFunc(c.value(originsSetting), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' }) {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+strings.ToLower(u.Host) != strings.ToLower(strings.TrimSuffix(text, "/")) || u.Hostname() == "" || u.User != nil {
+			c.mistake(originsSetting, "%q is not an origin such as https://app.example.com; each is named, without a path", text)
+			continue
+		}
+		port := u.Port()
+		if u.Scheme == "http" && port == "80" || u.Scheme == "https" && port == "443" {
+			u.Host = u.Host[:strings.LastIndex(u.Host, ":")] // browsers leave it out
+		}
+		out = append(out, u.Scheme+"://"+strings.ToLower(u.Host))
+	}
+	return out
+}
+
 // number is a setting that is a whole number from 0.
 func (c *call) number(s *setting) int {
 	n, err := strconv.Atoi(c.value(s))
@@ -550,6 +569,7 @@ func serve(ctx context.Context, c *call) (err error) {
 	logger := c.logger()
 	addr, publicURL, options := c.address(), c.publicURL(), c.options()
 	openIDOptions := c.openID(publicURL)
+	origins := c.origins()
 	metricsAddr := c.value(metricsSetting)
 	if metricsAddr != "" {
 		c.checkAddress(metricsSetting, metricsAddr)
@@ -599,7 +619,10 @@ func serve(ctx context.Context, c *call) (err error) {
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          log.New(lineLogger{logger}, "", 0),
+		Protocols:         new(http.Protocols),
 	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true) // by prior knowledge, as proxies and services within a network speak it
 	if metricsAddr != "" {
 		stop, err := serveMetrics(metricsAddr, app.Diagnostics(), logger)
 		if err != nil {
@@ -670,7 +693,7 @@ func serve(ctx context.Context, c *call) (err error) {
 		database.AcknowledgeBy(copied.Wait)
 	}
 	appliance := handlers.Appliance{DB: database, Tokens: tokens, Environment: environment, PublicURL: publicURL,
-		Sessions: sessions, OpenID: openID, ConfirmGain: confirmGain, Now: time.Now, Replica: copied}
+		Sessions: sessions, OpenID: openID, Origins: origins, ConfirmGain: confirmGain, Now: time.Now, Replica: copied}
 	if address, ok := listener.Addr().(*net.TCPAddr); ok && address.IP.IsLoopback() && openID.SignIn == nil {
 		appliance.Links = auth.NewLinks(time.Now)
 		appliance.AnnounceLink = func(secret string) { fmt.Fprintln(c.stdout, "Sign in: "+bound+"/login/link#"+secret) }

@@ -175,6 +175,8 @@ func TestMistakes(t *testing.T) {
 			[]string{`PLATFORM_API_JWT_AUDIENCES: "billing" is not of the form`, "the kind is one of operator, service, portal", `the issuer "ftp://id" is not an https address`, "are given twice",
 				`"portal=https://id.example.com/#console" is the client by which operators sign in`}},
 		{"proxies", env("PLATFORM_API_TRUSTED_PROXIES", "some"), nil, []string{`PLATFORM_API_TRUSTED_PROXIES: "some" is not a whole number from 0`}},
+		{"origins", env("PLATFORM_API_CORS_ORIGINS", "https://app.example.com * app.example.com,https://app.example.com/path null"), nil,
+			[]string{`PLATFORM_API_CORS_ORIGINS: "*" is not an origin`, `"app.example.com" is not an origin`, `"https://app.example.com/path" is not an origin`, `"null" is not an origin`}},
 		{"token", env(), []string{"token", "create"}, []string{"-name: is required", "-role: is required"}},
 		{"token, all at once", env(), []string{"token", "create", "-name", "a b", "-role", "boss", "-env", "mars", "-expires", "soon"},
 			[]string{"-expires: ", "-name: ", "-role: ", "-env: "}},
@@ -479,6 +481,35 @@ func begin(t *testing.T, getenv func(string) string, dir string, args ...string)
 	}
 	s.base = match[1]
 	return s
+}
+
+// Pages of the origins that are configured may evaluate, and HTTP/2 in the clear is spoken to those who begin
+// with it.
+func TestServeOriginsAndHTTP2(t *testing.T) {
+	t.Parallel()
+	s := begin(t, env("PLATFORM_API_CORS_ORIGINS", "https://App.example.com:443/, http://localhost:5173"), t.TempDir())
+	s.log.await("ready")
+	var h2 http.Protocols
+	h2.SetUnencryptedHTTP2(true)
+	for name, client := range map[string]*http.Client{"HTTP/1.1": {}, "HTTP/2.0": {Transport: &http.Transport{Protocols: &h2}}} {
+		for origin, want := range map[string]string{"https://app.example.com": "https://app.example.com", "http://localhost:5173": "http://localhost:5173", "https://evil.example": ""} {
+			r, err := http.NewRequestWithContext(t.Context(), "OPTIONS", s.base+"/ofrep/v1/evaluate/flags", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Origin", origin)
+			r.Header.Set("Access-Control-Request-Method", "POST")
+			response, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if got := response.Header.Get("Access-Control-Allow-Origin"); got != want || response.Proto != name {
+				t.Errorf("%s asked about %s: %q by %s, want %q", name, origin, got, response.Proto, want)
+			}
+		}
+		client.CloseIdleConnections()
+	}
 }
 
 // ask sends a request with a token and returns status and body.

@@ -34,6 +34,7 @@ type app struct {
 	failures    *auth.Failures
 	environment string
 	csrf        *http.CrossOriginProtection
+	origins     []string // of pages that may evaluate
 
 	sessions     *auth.Sessions
 	openID       *auth.OpenID // nil: no identity provider

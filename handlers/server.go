@@ -49,6 +49,7 @@ type Appliance struct {
 	OpenID       *auth.OpenID        // identity providers; nil where none is configured
 	Links        *auth.Links         // one-time sign-in links; nil where there are none
 	AnnounceLink func(secret string) // prints a link for whoever sees the server's output
+	Origins      []string            // of pages that may evaluate, by scheme and host
 	ConfirmGain  int                 // a console change by which more tenants gain is asked about
 	Now          func() time.Time    // the clock
 	Replica      *replica.Replica    // nil where there is none
@@ -103,7 +104,7 @@ func (s *Server) Start(a Appliance) error {
 		bearers: auth.Bearers{Tokens: a.Tokens}, openID: a.OpenID, failures: auth.NewFailures(a.Now),
 		sessions: a.Sessions, links: a.Links, announceLink: a.AnnounceLink, confirmGain: a.ConfirmGain,
 		now: a.Now, started: a.Now(), secure: strings.HasPrefix(a.PublicURL, "https:"), quit: s.quit, reach: &flags.Reach{}, replica: a.Replica,
-		stats: stats{unrouted: {}}, answers: &answers{live: a.DB.Live()},
+		origins: a.Origins, stats: stats{unrouted: {}}, answers: &answers{live: a.DB.Live()},
 		// The document is read when someone first asks for the page: a start need not wait for it.
 		docs: sync.OnceValues(func() (templates.Docs, error) { return templates.NewDocs(s.opts.Spec) })}
 	if a.OpenID != nil {
@@ -114,15 +115,22 @@ func (s *Server) Start(a Appliance) error {
 		mux.Handle(pattern, h)
 		app.stats[pattern] = &routeStats{}
 	}
+	offer := func(r route, h http.Handler) {
+		if len(a.Origins) > 0 && crossOrigin(r.path) {
+			h = app.shared(h)
+			handle("OPTIONS "+r.path, app.preflight(r.method))
+		}
+		handle(r.pattern(""), h)
+	}
 	for _, r := range app.apiRoutes() {
-		handle(r.pattern(""), app.guard(r, false))
+		offer(r, app.guard(r, false))
 		handle(r.pattern("/api"), app.guard(r, true))
 	}
 	for _, r := range app.plainRoutes() {
 		handle(r.pattern(""), app.guard(r, false))
 	}
 	for _, r := range app.openRoutes() {
-		handle(r.pattern(""), app.open(r))
+		offer(r, app.open(r))
 	}
 	for _, p := range app.consolePages() {
 		handle(p.pattern(), zipped(app.console(p)))
