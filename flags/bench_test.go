@@ -166,3 +166,44 @@ func BenchmarkDecodeQuestion(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSheet is what every flag comes to for a tenant: where it is remembered, right after one flag has
+// changed, and without any memory. 1,000 tenants take turns.
+func BenchmarkSheet(b *testing.B) {
+	tenants, partners := crowd(10_000)
+	for _, n := range []int{100, 1000} {
+		start := func() *flags.Live {
+			live := &flags.Live{}
+			live.Publish(flags.NewSnapshot("e", 1, []string{"production", "staging"}, switchboard(n, tenants), tenants, partners))
+			return live
+		}
+		b.Run(fmt.Sprintf("%d/remembered", n), func(b *testing.B) {
+			board, i := start().Board(), 0
+			for b.Loop() {
+				board.Sheet(tenants[i%1000], "production")
+				i++
+			}
+		})
+		b.Run(fmt.Sprintf("%d/changed", n), func(b *testing.B) {
+			live, i := start(), 0
+			for b.Loop() {
+				if i%1000 == 0 { // each tenant asks once after each change
+					e := live.Current().Edit()
+					f := *live.Current().Flags()[i/1000*3%n]
+					f.Version++
+					e.SetFlag(f.Key, &f)
+					live.Publish(e.View())
+				}
+				live.Board().Sheet(tenants[i%1000], "production")
+				i++
+			}
+		})
+		b.Run(fmt.Sprintf("%d/fresh", n), func(b *testing.B) {
+			board, i := start().Board(), 0
+			for b.Loop() {
+				board.Fresh(tenants[i%1000], "production")
+				i++
+			}
+		})
+	}
+}

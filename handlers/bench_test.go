@@ -89,6 +89,13 @@ func BenchmarkEvaluateHTTPHandler(b *testing.B) {
 		b.Run(fmt.Sprintf("%dflags", n), func(b *testing.B) {
 			startBench(b, d).run(b, "/flags/evaluate", `{"tenantSlug":"tenant-000042","environment":"production"}`)
 		})
+		const context = `{"context":{"targetingKey":"tenant-000042","environment":"production"}}`
+		b.Run(fmt.Sprintf("%dflags/ofrep", n), func(b *testing.B) {
+			startBench(b, d).run(b, "/ofrep/v1/evaluate/flags", context)
+		})
+		b.Run(fmt.Sprintf("%dflags/ofrep-one", n), func(b *testing.B) {
+			startBench(b, d).run(b, "/ofrep/v1/evaluate/flags/flag_0042_of_a_usual_length", context)
+		})
 	}
 }
 
