@@ -381,6 +381,7 @@ func (c *claims) judge(h header, now time.Time) error {
 // principal is who a good token stands for.
 func (js *JWTs) principal(kind Kind, c claims) *Principal {
 	p := &Principal{Name: label(c.Email, c.Username, c.Subject), Via: flags.ViaAPI, Subject: c.Subject, Issuer: c.Issuer, Client: cmp.Or(c.Client, c.ClientID)}
+	p.Consumer = p.consumer()
 	switch kind {
 	case KindPortal:
 		p.Role, p.Tenants = Member, ownTenants(c.groups())

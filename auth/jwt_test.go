@@ -45,6 +45,7 @@ func TestPrincipalOfAToken(t *testing.T) {
 		{authtest.PortalID, authtest.AcmeSub, Principal{Name: "alma@acme.example", Role: Member, Tenants: []string{"acme", "globex"}}},
 	} {
 		tt.want.Via, tt.want.Subject, tt.want.Issuer, tt.want.Client = flags.ViaAPI, tt.sub, p.Issuer(), tt.client
+		tt.want.Consumer = "client " + p.Issuer() + " " + tt.client
 		if got := x.want(t, nil, p.AccessToken(tt.client, tt.sub)); !reflect.DeepEqual(*got, tt.want) {
 			t.Errorf("Verify(%s of %s) = %+v, want %+v", tt.sub, tt.client, *got, tt.want)
 		}

@@ -61,6 +61,26 @@ type Principal struct {
 	Issuer  string   `json:"issuer,omitempty"`
 	Client  string   `json:"client,omitempty"` // through which of its clients (azp)
 	Tenants []string `json:"-"`                // of a Member: the slugs of its own tenants, sorted
+
+	// Consumer identifies the API token or the client that evaluates, "" for a person's session. It is made
+	// once for each credential, and no two of them have the same.
+	Consumer string `json:"-"`
+}
+
+// consumer is a JWT's Consumer: its client, or where it names none its subject, at its issuer.
+func (p *Principal) consumer() string {
+	if p.Client != "" {
+		return "client " + p.Issuer + " " + p.Client
+	}
+	return "subject " + p.Issuer + " " + p.Subject
+}
+
+// ConsumerName is the Consumer as people read it.
+func (p *Principal) ConsumerName() string {
+	if p.Via == flags.ViaToken {
+		return strings.TrimPrefix(p.Name, "token:")
+	}
+	return label("", p.Client, p.Subject)
 }
 
 // May tells whether the principal may do what needs the role.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/dezky/platform-api/db"
+	"github.com/dezky/platform-api/flags"
 )
 
 func TestMay(t *testing.T) {
@@ -52,6 +53,25 @@ func TestBy(t *testing.T) {
 	p := Principal{Name: "token:ci", Role: Operator}
 	if got, want := p.By(), (db.By{Actor: "token:ci"}); got != want {
 		t.Errorf("By() = %+v, want %+v", got, want)
+	}
+}
+
+// No two credentials are one consumer, and none has a name that is not fit to be shown.
+func TestConsumer(t *testing.T) {
+	for _, tt := range []struct {
+		p        Principal
+		id, name string
+	}{
+		{Principal{Issuer: "https://id", Client: "portal", Subject: "1"}, "client https://id portal", "portal"},
+		{Principal{Issuer: "https://id", Subject: "1"}, "subject https://id 1", "1"},
+		{Principal{Issuer: "https://id", Client: "token:ci\n", Subject: "1"}, "client https://id token:ci\n", "person:token:ci"},
+	} {
+		if id, name := tt.p.consumer(), tt.p.ConsumerName(); id != tt.id || name != tt.name {
+			t.Errorf("%+v is the consumer %q, shown as %q, want %q and %q", tt.p, id, name, tt.id, tt.name)
+		}
+	}
+	if got := (&Principal{Name: "token:ci", Via: flags.ViaToken}).ConsumerName(); got != "ci" {
+		t.Errorf("a token's ConsumerName = %q, want ci", got)
 	}
 }
 

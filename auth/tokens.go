@@ -92,7 +92,7 @@ func (ts *Tokens) learn(ctx context.Context, hash [sha256.Size]byte) (*token, er
 		return nil, fmt.Errorf("token %s: %w", row.ID, err)
 	}
 	t := &token{id: row.ID, expires: row.ExpiresAt,
-		principal: Principal{Name: "token:" + row.Name, Role: role, Environment: row.Environment, Via: flags.ViaToken}}
+		principal: Principal{Name: "token:" + row.Name, Role: role, Environment: row.Environment, Via: flags.ViaToken, Consumer: "token " + row.Name}}
 	if !row.LastUsedAt.IsZero() {
 		t.used.Store(row.LastUsedAt.UnixMilli())
 		t.noted = row.LastUsedAt.UnixMilli()
@@ -172,6 +172,15 @@ func (ts *Tokens) Forget(id string) {
 	next := maps.Clone(*ts.known.Load())
 	maps.DeleteFunc(next, func(_ [sha256.Size]byte, t *token) bool { return t.id == id })
 	ts.known.Store(&next)
+}
+
+// Used returns the Consumers of the tokens that were used since the start and can still be.
+func (ts *Tokens) Used() map[string]bool {
+	used := map[string]bool{}
+	for _, t := range *ts.known.Load() {
+		used[t.principal.Consumer] = true
+	}
+	return used
 }
 
 func (ts *Tokens) noteUses(ctx context.Context) error {

@@ -74,9 +74,9 @@ func TestVerify(t *testing.T) {
 		{"too long to be one", "dzk_" + strings.Repeat("A", 17<<10), Principal{}, 0},
 		{"revoked before it was seen", revoked, Principal{}, 0},
 		{"expired before it was seen", old, Principal{}, 0},
-		{"good", operator, Principal{Name: "token:deploy", Role: Operator, Via: flags.ViaToken}, 1},
-		{"good, for one environment", reader, Principal{Name: "token:dash", Role: Read, Environment: "staging", Via: flags.ViaToken}, 2},
-		{"good, for a while", short, Principal{Name: "token:short", Role: Evaluate, Via: flags.ViaToken}, 3},
+		{"good", operator, Principal{Name: "token:deploy", Role: Operator, Via: flags.ViaToken, Consumer: "token deploy"}, 1},
+		{"good, for one environment", reader, Principal{Name: "token:dash", Role: Read, Environment: "staging", Via: flags.ViaToken, Consumer: "token dash"}, 2},
+		{"good, for a while", short, Principal{Name: "token:short", Role: Evaluate, Via: flags.ViaToken, Consumer: "token short"}, 3},
 	}
 	ts := newTokens(d, clock)
 	for _, tt := range tests {

@@ -81,7 +81,11 @@ func (a *app) console(p screen) http.Handler {
 			if err := a.browser(r); err != nil {
 				return err
 			}
-			who, err := a.person(r, useOf(r, p), a.sessions.Find)
+			find := a.sessions.Find
+			if r.Header.Get("HX-Source") == "p#consumers" { // a line that asks by itself must not keep a session from ending
+				find = a.sessions.Peek
+			}
+			who, err := a.person(r, useOf(r, p), find)
 			if errors.Is(err, auth.ErrSignInAgain) && useOf(r, p) == auth.Navigate {
 				http.Redirect(w, r, "/login/start?return_to="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 				return nil

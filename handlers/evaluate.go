@@ -73,8 +73,11 @@ func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return err
 	}
-	a.answered(w, c, x.Snapshot)
-	if done, err := notModified(w, r, answerTag(x.Snapshot, t, environment)); done || err != nil {
+	done, err := notModified(w, r, answerTag(x.Snapshot, t, environment))
+	if err == nil {
+		a.answered(w, c, x.Snapshot)
+	}
+	if done || err != nil {
 		return err
 	}
 	buffer := buffers.Get().(*[]byte)
@@ -84,8 +87,9 @@ func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
 	return nil
 }
 
-// answered counts an evaluation that is about to be answered, unchanged or not.
+// answered counts an evaluation that is answered, unchanged or not.
 func (a *app) answered(w http.ResponseWriter, c call, s *flags.Snapshot) {
+	a.consumers.note(c.principal, s.Revision(), a.now())
 	a.evaluations.Add(1)
 	w.(*recorder).frequent = true
 }

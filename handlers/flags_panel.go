@@ -86,6 +86,7 @@ func (a *app) liveStrip(v visit, f *flags.Flag, entries []flags.Entry, focus str
 	if v.snapshot.Flag(f.Key) == f {
 		now.Reach = a.reach.Of(v.snapshot, f)[env]
 	}
+	now.Consumers = a.arrival(f.Key, entries)
 	if len(entries) == 0 {
 		return now
 	}

@@ -58,6 +58,7 @@ type metrics struct {
 	app *app
 
 	build, up, revision, flags, tenants, streams, evaluations, requests, durations,
+	consumers, behind,
 	database, wal, provider,
 	replicating, lag, pending, synced, position, snapshot, copied, drilled, drill *prometheus.Desc
 }
@@ -75,6 +76,8 @@ func newMetrics(a *app) *metrics {
 		tenants:     desc("tenants", "Tenants that exist."),
 		streams:     desc("streams", "Event streams that are open."),
 		evaluations: desc("evaluations_total", "Evaluations of a tenant that were answered, unchanged ones too."),
+		consumers:   desc("consumers", "API tokens and JWT clients that evaluated here within 24 hours."),
+		behind:      desc("consumers_behind", "Those of them that have not evaluated at the revision that is served."),
 		requests:    desc("requests_total", "Requests by route and status; route none is what has no route.", "route", "status"),
 		durations:   desc("request_duration_seconds", "How long requests took, by route.", "route"),
 		database:    desc("sqlite_bytes", "Size of the database file."),
@@ -94,7 +97,7 @@ func newMetrics(a *app) *metrics {
 
 // Describe sends what there is.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.build, m.up, m.revision, m.flags, m.tenants, m.streams, m.evaluations, m.requests, m.durations,
+	for _, d := range []*prometheus.Desc{m.build, m.up, m.revision, m.flags, m.tenants, m.streams, m.evaluations, m.consumers, m.behind, m.requests, m.durations,
 		m.database, m.wal, m.provider, m.replicating, m.lag, m.pending, m.synced, m.position, m.snapshot, m.copied, m.drilled, m.drill} {
 		out <- d
 	}
@@ -119,6 +122,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(m.tenants, float64(len(s.Tenants())))
 	gauge(m.streams, float64(a.db.Live().Subscribers()))
 	out <- prometheus.MustNewConstMetric(m.evaluations, prometheus.CounterValue, float64(a.evaluations.Load()))
+	consumers := a.consuming()
+	gauge(m.consumers, float64(len(consumers)))
+	gauge(m.behind, float64(len(lacking(consumers, s.Revision()))))
 	if file, wal, err := a.db.Size(); err == nil { // else they are missing, which says it
 		gauge(m.database, float64(file))
 		gauge(m.wal, float64(wal))

@@ -74,12 +74,15 @@ func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return ofrepFailure(err, "")
 	}
-	a.answered(w, c, x.Snapshot)
-	etag := contextTag(x.Snapshot, &q)
+	etag, done := contextTag(x.Snapshot, &q), false
 	if newer(r, x.Snapshot) {
 		tag(w, etag)
-	} else if done, err := notModified(w, r, etag); done || err != nil {
+	} else if done, err = notModified(w, r, etag); err != nil {
 		return err
+	}
+	a.answered(w, c, x.Snapshot)
+	if done {
+		return nil
 	}
 	sheet := (*flags.Sheet)(nil)
 	if q.registered {

@@ -52,6 +52,7 @@ type app struct {
 	answers     *answers
 	stats       stats
 	evaluations atomic.Uint64
+	consumers   consumers
 	prometheus  http.Handler
 
 	docs func() (templates.Docs, error)
@@ -148,6 +149,7 @@ func (a *app) consolePages() []screen {
 		{"POST", "/operator/flags/{key}/ontop", auth.Operator, a.ontop},
 		{"POST", "/operator/flags/{key}/theirs", auth.Operator, a.theirs},
 		{"POST", "/operator/flags/{key}/conflict", auth.Operator, a.conflictCard},
+		{"GET", "/operator/flags/{key}/consumers", auth.Read, a.flagConsumers},
 		{"GET", "/operator/flags/{key}/delete", auth.Operator, a.askDelete},
 		{"POST", "/operator/flags/{key}/delete", auth.Operator, a.removeFlag},
 		{"POST", "/operator/flags/{key}/restore", auth.Operator, a.bringBack},

@@ -43,6 +43,7 @@ func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error 
 			{Name: "Environments", Value: strings.Join(s.Environments(), ", "), Note: "the default is " + a.environment}}},
 		{Name: "Access", Facts: append(a.accessFacts(), count("Active API tokens", usable), count("Event streams now", a.db.Live().Subscribers()))},
 	}}
+	page.Consumers = a.consumerRows(s.Revision())
 	page.Drill = a.replica != nil && v.operator()
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s, %s\n", Service, now.UTC().Format(time.RFC3339))
@@ -54,6 +55,13 @@ func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error 
 			}
 			text.WriteByte('\n')
 		}
+	}
+	for _, c := range page.Consumers {
+		fmt.Fprintf(&text, "Consumer: %s (%s), evaluated %s at revision %d", c.Name, c.Kind, clock(c.Evaluated.At), c.Revision)
+		if c.Behind != "" {
+			fmt.Fprintf(&text, ", %s", c.Behind)
+		}
+		text.WriteByte('\n')
 	}
 	page.Text = text.String()
 	return a.html(w, http.StatusOK, page)
@@ -88,6 +96,22 @@ func (a *app) accessFacts() []templates.StatusFact {
 		facts = append(facts, fact)
 	}
 	return facts
+}
+
+// consumerRows are the consumers, with what they lack of a revision.
+func (a *app) consumerRows(revision int64) []templates.ConsumerRow {
+	var rows []templates.ConsumerRow
+	for _, c := range a.consuming() {
+		row := templates.ConsumerRow{Name: c.name, Kind: "API token", Evaluated: a.time(c.at), Revision: c.revision}
+		if c.issuer != "" {
+			row.Kind = "client of " + c.issuer
+		}
+		if lacks := revision - c.revision; lacks > 0 {
+			row.Behind = plural(int(lacks), "revision") + " behind"
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 // lasting is a duration as people read it: its two largest units.

@@ -163,9 +163,21 @@ type FlagNow struct {
 	Killable     bool // an operator could kill it
 	Undo         *Undo
 	Focus        string
+	Consumers    FlagConsumers
 }
 
 func (FlagNow) template() (page, name string) { return "", "now" }
+
+// FlagConsumers says at how many consumers a flag's last change has arrived.
+type FlagConsumers struct {
+	Key    string
+	Count  string // such as "Live at 11 of 12 consumers"; "" says nothing
+	Behind string // who lacks it, in words
+	Every  string // how often to ask again, such as "1s"; "" is not at all
+	Asked  bool   // the line itself has asked, and keeps its room, so that nothing below it moves
+}
+
+func (FlagConsumers) template() (page, name string) { return "", "consumers" }
 
 // Undo is the way back from the last change.
 type Undo struct {

@@ -221,9 +221,10 @@ func (RevokeToken) template() (page, name string) { return "tokens", "revoke" }
 // StatusPage says how the appliance is.
 type StatusPage struct {
 	Chrome
-	Groups []StatusGroup
-	Text   string // all of it, to be copied
-	Drill  bool   // the replica's drill can be run
+	Groups    []StatusGroup
+	Consumers []ConsumerRow
+	Text      string // all of it, to be copied
+	Drill     bool   // the replica's drill can be run
 }
 
 func (StatusPage) template() (page, name string) { return "status", "layout" }
@@ -236,6 +237,14 @@ type StatusGroup struct {
 
 // StatusFact is one fact; Note says more where it is needed.
 type StatusFact struct{ Name, Value, Note string }
+
+// ConsumerRow is a credential that evaluates, with what it received last.
+type ConsumerRow struct {
+	Name, Kind string
+	Evaluated  Time
+	Revision   int64
+	Behind     string // how many revisions it lacks, in words; "" is none
+}
 
 // SettingsPage is how a person likes the console.
 type SettingsPage struct {

@@ -298,6 +298,7 @@
   const refresh = () => htmx.ajax('GET', location.pathname + location.search.replace(/([?&])restore=\d+&?/, '$1'), { source: '#panel', target: '#panel', swap: 'innerHTML' });
   let busy = 0, saving = false, place = null, lastKey = null, opener = null;
   const live = c => c.sourceElement?.id === 'live';
+  const ticks = c => c.sourceElement?.id === 'consumers'; // asks by itself: that it gets no answer is no news
   const counts = c => !live(c) && (c.target?.id === 'panel' || writes(c));
 
   on('htmx:config:request', e => {
@@ -315,7 +316,7 @@
   on('htmx:before:request', e => {
     const { ctx } = e.detail, t = ctx.target;
     if (counts(ctx)) busy++;
-    if (!live(ctx) && ctx.sourceElement.closest('main')) opener = ctx.request.submitter ?? ctx.sourceElement; // where a dialog's focus goes back to
+    if (!live(ctx) && !ticks(ctx) && ctx.sourceElement.closest('main')) opener = ctx.request.submitter ?? ctx.sourceElement; // where a dialog's focus goes back to
     if (ctx.sourceElement === form()) { saving = true; paint(); }
     if (t?.matches('#panel, #list')) { lastKey = keyOf(panel()) ?? lastKey; waits.set(ctx, setTimeout(() => t.setAttribute('aria-busy', 'true'), 200)); }
   });
@@ -327,6 +328,7 @@
   });
   on('htmx:finally:request', e => {
     const c = e.detail.ctx;
+    if (ticks(c)) return;
     if (waits.has(c)) { clearTimeout(waits.get(c)); c.target.removeAttribute('aria-busy'); }
     if (c.sourceElement === form() || c.request.form === form() && saving) saving = false;
     if (counts(c)) busy = Math.max(0, busy - 1);
@@ -369,8 +371,8 @@
   });
 
   // A write without a clear answer is never said to have happened or not: what the server has now is read, and said.
-  on('htmx:error', e => { const { ctx, error } = e.detail; if (!ctx) return; if (live(ctx)) return redial(); if (error?.name !== 'AbortError' || ctx.request.signal.reason === 'timeout') unsure(ctx, 'No answer from the server.'); });
-  on('htmx:response:error', e => { const c = e.detail.ctx; if (live(c)) redial(); else if (c.response.status >= 500) unsure(c, decodeURIComponent(c.response.headers?.get?.('X-Reason') ?? '') || `The server answered ${c.response.status}.`); });
+  on('htmx:error', e => { const { ctx, error } = e.detail; if (!ctx || ticks(ctx)) return; if (live(ctx)) return redial(); if (error?.name !== 'AbortError' || ctx.request.signal.reason === 'timeout') unsure(ctx, 'No answer from the server.'); });
+  on('htmx:response:error', e => { const c = e.detail.ctx; if (live(c)) redial(); else if (ticks(c)) { if (c.response.status < 500) c.sourceElement.remove(); } else if (c.response.status >= 500) unsure(c, decodeURIComponent(c.response.headers?.get?.('X-Reason') ?? '') || `The server answered ${c.response.status}.`); });
   async function unsure(ctx, what) {
     const { action } = ctx.request, [, key, verb] = action.match(/^\/operator\/flags\/([^/?]+)(?:\/(\w+))?/) ?? [];
     if (!writes(ctx)) return toast(what);
