@@ -656,6 +656,10 @@ func serve(ctx context.Context, c *call) (err error) {
 	if err != nil {
 		return errors.Join(err, database.Close())
 	}
+	streams, err := auth.NewStreamKeys(keys)
+	if err != nil {
+		return errors.Join(err, database.Close())
+	}
 	background, endBackground := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { tokens.Run(background) })
@@ -693,7 +697,7 @@ func serve(ctx context.Context, c *call) (err error) {
 		database.AcknowledgeBy(copied.Wait)
 	}
 	appliance := handlers.Appliance{DB: database, Tokens: tokens, Environment: environment, PublicURL: publicURL,
-		Sessions: sessions, OpenID: openID, Origins: origins, ConfirmGain: confirmGain, Now: time.Now, Replica: copied}
+		Streams: streams, Sessions: sessions, OpenID: openID, Origins: origins, ConfirmGain: confirmGain, Now: time.Now, Replica: copied}
 	if address, ok := listener.Addr().(*net.TCPAddr); ok && address.IP.IsLoopback() && openID.SignIn == nil {
 		appliance.Links = auth.NewLinks(time.Now)
 		appliance.AnnounceLink = func(secret string) { fmt.Fprintln(c.stdout, "Sign in: "+bound+"/login/link#"+secret) }

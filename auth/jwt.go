@@ -338,7 +338,9 @@ func (js *JWTs) verify(ctx context.Context, raw string) (*cached, error) {
 			if err := c.judge(h, now); err != nil {
 				return nil, err
 			}
-			return &cached{principal: js.principal(t.Kind, c), issuer: t.issuer, keys: keys, until: until}, nil
+			p := js.principal(t.Kind, c)
+			p.Until = until
+			return &cached{principal: p, issuer: t.issuer, keys: keys, until: until}, nil
 		}
 		if !errors.Is(err, ErrToken) {
 			return nil, err

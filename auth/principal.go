@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/dezky/platform-api/db"
@@ -55,6 +56,8 @@ type Principal struct {
 	Role        Role      `json:"role"`
 	Environment string    `json:"environment,omitempty"` // where the credential is for one environment only, that one
 	Via         flags.Via `json:"-"`                     // the entrance by which it came
+	TokenID     string    `json:"-"`                     // of an API token, its id
+	Until       time.Time `json:"-"`                     // when the credential ends by itself; zero is never, or not known
 
 	// What an identity provider says. Who it is, is issuer and subject together; the name is a label.
 	Subject string   `json:"subject,omitempty"`

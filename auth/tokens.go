@@ -32,8 +32,9 @@ type Tokens struct {
 	now func() time.Time
 	log *slog.Logger
 
-	mu    sync.Mutex // held to replace the map
+	mu    sync.Mutex // held to replace a map
 	known atomic.Pointer[map[[sha256.Size]byte]*token]
+	ids   atomic.Pointer[map[string]*token] // those of known, and those that a stream's credential names
 }
 
 type token struct {
@@ -48,6 +49,7 @@ type token struct {
 func NewTokens(d *db.DB, now func() time.Time, log *slog.Logger) *Tokens {
 	t := &Tokens{db: d, now: now, log: log}
 	t.known.Store(&map[[sha256.Size]byte]*token{})
+	t.ids.Store(&map[string]*token{})
 	return t
 }
 
@@ -66,7 +68,7 @@ func (ts *Tokens) Verify(ctx context.Context, secret string) (*Principal, error)
 		}
 	}
 	now := ts.now()
-	if !t.expires.IsZero() && !now.Before(t.expires) {
+	if t.expired(now) {
 		return nil, ErrToken
 	}
 	if ms := now.UnixMilli(); t.used.Load() < ms-1000 { // once a second is enough, and spares a shared cache line
@@ -75,9 +77,40 @@ func (ts *Tokens) Verify(ctx context.Context, secret string) (*Principal, error)
 	return &t.principal, nil
 }
 
-// learn looks a token up and remembers it if it is good.
-func (ts *Tokens) learn(ctx context.Context, hash [sha256.Size]byte) (*token, error) {
-	row, err := ts.db.TokenByHash(ctx, hash)
+func (t *token) expired(now time.Time) bool { return !t.expires.IsZero() && !now.Before(t.expires) }
+
+// Good tells whether the token with the id is neither revoked nor expired. It asks nobody: the token was
+// verified by this process, or found good by Check.
+func (ts *Tokens) Good(id string) bool {
+	t := (*ts.ids.Load())[id]
+	return t != nil && !t.expired(ts.now())
+}
+
+// Check is Good for a token that this process may not know yet, which costs one indexed read. The error is
+// ErrToken for one that is not good, and another where the database could not be asked.
+func (ts *Tokens) Check(ctx context.Context, id string) error {
+	if ts.Good(id) {
+		return nil
+	}
+	t, err := ts.usable(ts.db.TokenByID(ctx, id))
+	if err != nil {
+		return err
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.remember(t)
+	return nil
+}
+
+// remember keeps a token in mind by its id; the caller holds mu.
+func (ts *Tokens) remember(t *token) {
+	ids := maps.Clone(*ts.ids.Load())
+	ids[t.id] = t
+	ts.ids.Store(&ids)
+}
+
+// usable is what was found of a token, if that is good.
+func (ts *Tokens) usable(row db.Token, err error) (*token, error) {
 	if errors.Is(err, flags.ErrNotFound) {
 		return nil, ErrToken
 	}
@@ -92,10 +125,19 @@ func (ts *Tokens) learn(ctx context.Context, hash [sha256.Size]byte) (*token, er
 		return nil, fmt.Errorf("token %s: %w", row.ID, err)
 	}
 	t := &token{id: row.ID, expires: row.ExpiresAt,
-		principal: Principal{Name: "token:" + row.Name, Role: role, Environment: row.Environment, Via: flags.ViaToken, Consumer: "token " + row.Name}}
+		principal: Principal{Name: "token:" + row.Name, Role: role, Environment: row.Environment, Via: flags.ViaToken, Consumer: "token " + row.Name, TokenID: row.ID, Until: row.ExpiresAt}}
 	if !row.LastUsedAt.IsZero() {
 		t.used.Store(row.LastUsedAt.UnixMilli())
 		t.noted = row.LastUsedAt.UnixMilli()
+	}
+	return t, nil
+}
+
+// learn looks a token up and remembers it if it is good.
+func (ts *Tokens) learn(ctx context.Context, hash [sha256.Size]byte) (*token, error) {
+	t, err := ts.usable(ts.db.TokenByHash(ctx, hash))
+	if err != nil {
+		return nil, err
 	}
 	// One that is revoked meanwhile is remembered for one more tick of Run.
 	ts.mu.Lock()
@@ -106,6 +148,7 @@ func (ts *Tokens) learn(ctx context.Context, hash [sha256.Size]byte) (*token, er
 	}
 	next[hash] = t
 	ts.known.Store(&next)
+	ts.remember(t)
 	return t, nil
 }
 
@@ -140,7 +183,7 @@ func (ts *Tokens) Run(ctx context.Context) {
 }
 
 func (ts *Tokens) forgetRevoked(ctx context.Context) error {
-	if len(*ts.known.Load()) == 0 {
+	if len(*ts.ids.Load()) == 0 {
 		return nil
 	}
 	revoked, err := ts.db.RevokedTokens(ctx)
@@ -148,31 +191,30 @@ func (ts *Tokens) forgetRevoked(ctx context.Context) error {
 		return err
 	}
 	now := ts.now()
-	gone := func(t *token) bool {
-		return revoked[t.id] || !t.expires.IsZero() && !now.Before(t.expires)
-	}
-	for _, t := range *ts.known.Load() {
+	gone := func(t *token) bool { return revoked[t.id] || t.expired(now) }
+	for _, t := range *ts.ids.Load() {
 		if gone(t) {
 			noted := ts.noteUses(ctx) // else the last use would go with the token
-			ts.mu.Lock()
-			next := maps.Clone(*ts.known.Load())
-			maps.DeleteFunc(next, func(_ [sha256.Size]byte, t *token) bool { return gone(t) })
-			ts.known.Store(&next)
-			ts.mu.Unlock()
+			ts.forget(gone)
 			return noted
 		}
 	}
 	return nil
 }
 
-// Forget makes a token that was revoked just now unknown at once.
-func (ts *Tokens) Forget(id string) {
+// forget makes tokens unknown.
+func (ts *Tokens) forget(gone func(*token) bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	next := maps.Clone(*ts.known.Load())
-	maps.DeleteFunc(next, func(_ [sha256.Size]byte, t *token) bool { return t.id == id })
-	ts.known.Store(&next)
+	known, ids := maps.Clone(*ts.known.Load()), maps.Clone(*ts.ids.Load())
+	maps.DeleteFunc(known, func(_ [sha256.Size]byte, t *token) bool { return gone(t) })
+	maps.DeleteFunc(ids, func(_ string, t *token) bool { return gone(t) })
+	ts.known.Store(&known)
+	ts.ids.Store(&ids)
 }
+
+// Forget makes a token that was revoked just now unknown at once.
+func (ts *Tokens) Forget(id string) { ts.forget(func(t *token) bool { return t.id == id }) }
 
 // Used returns the Consumers of the tokens that were used since the start and can still be.
 func (ts *Tokens) Used() map[string]bool {

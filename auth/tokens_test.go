@@ -50,9 +50,9 @@ func TestVerify(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	clock := func() time.Time { return now }
 	d := dbtest.OpenAt(t, t.TempDir(), clock)
-	operator, _ := create(t, d, db.NewToken{Name: "deploy", Role: "operator"})
-	reader, _ := create(t, d, db.NewToken{Name: "dash", Role: "read", Environment: "staging"})
-	short, _ := create(t, d, db.NewToken{Name: "short", Role: "evaluate", Expires: time.Minute})
+	operator, operatorID := create(t, d, db.NewToken{Name: "deploy", Role: "operator"})
+	reader, readerID := create(t, d, db.NewToken{Name: "dash", Role: "read", Environment: "staging"})
+	short, shortID := create(t, d, db.NewToken{Name: "short", Role: "evaluate", Expires: time.Minute})
 	old, _ := create(t, d, db.NewToken{Name: "old", Role: "evaluate", Expires: time.Second})
 	revoked, id := create(t, d, db.NewToken{Name: "revoked", Role: "operator"})
 	if _, err := d.RevokeToken(t.Context(), ops, id); err != nil {
@@ -74,9 +74,9 @@ func TestVerify(t *testing.T) {
 		{"too long to be one", "dzk_" + strings.Repeat("A", 17<<10), Principal{}, 0},
 		{"revoked before it was seen", revoked, Principal{}, 0},
 		{"expired before it was seen", old, Principal{}, 0},
-		{"good", operator, Principal{Name: "token:deploy", Role: Operator, Via: flags.ViaToken, Consumer: "token deploy"}, 1},
-		{"good, for one environment", reader, Principal{Name: "token:dash", Role: Read, Environment: "staging", Via: flags.ViaToken, Consumer: "token dash"}, 2},
-		{"good, for a while", short, Principal{Name: "token:short", Role: Evaluate, Via: flags.ViaToken, Consumer: "token short"}, 3},
+		{"good", operator, Principal{Name: "token:deploy", Role: Operator, Via: flags.ViaToken, Consumer: "token deploy", TokenID: operatorID}, 1},
+		{"good, for one environment", reader, Principal{Name: "token:dash", Role: Read, Environment: "staging", Via: flags.ViaToken, Consumer: "token dash", TokenID: readerID}, 2},
+		{"good, for a while", short, Principal{Name: "token:short", Role: Evaluate, Via: flags.ViaToken, Consumer: "token short", TokenID: shortID, Until: now.Add(time.Minute - time.Second)}, 3},
 	}
 	ts := newTokens(d, clock)
 	for _, tt := range tests {

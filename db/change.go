@@ -188,7 +188,7 @@ func (tx *tx) step(by By, fn func(*tx) error) error {
 	if !tx.changed {
 		return nil
 	}
-	tx.edit.SetRevision(tx.revision)
+	tx.edit.SetRevision(tx.revision, tx.at)
 	tx.events = append(tx.events, tx.event(tx.entries[first:]))
 	return tx.exec("UPDATE instance SET revision = ?", tx.revision)
 }

@@ -195,7 +195,16 @@ func load(ctx context.Context, q querier, environments []string) (*flags.Snapsho
 	if err != nil {
 		return nil, fmt.Errorf("load partners: %w", err)
 	}
-	return flags.NewSnapshot(epoch, revision, environments, fs, ts, ps), nil
+	// Every revision has its entry; entries about tokens take none.
+	var modified sql.NullInt64
+	if err := q.QueryRowContext(ctx, "SELECT (SELECT at FROM log WHERE kind <> ? ORDER BY id DESC LIMIT 1)", flags.KindToken).Scan(&modified); err != nil {
+		return nil, fmt.Errorf("load the last change: %w", err)
+	}
+	edit := flags.NewSnapshot(epoch, revision, environments, fs, ts, ps).Edit()
+	if modified.Valid {
+		edit.SetRevision(revision, fromMillis(modified.Int64))
+	}
+	return edit.View(), nil
 }
 
 // scanner is a row.

@@ -296,6 +296,30 @@ func TestOpenAgain(t *testing.T) {
 	}
 }
 
+// The time of the last change is the same after a start, whatever happened to tokens since.
+func TestModifiedIsLoaded(t *testing.T) {
+	c, dir := newClock(), t.TempDir()
+	d := openTest(t, Options{Dir: dir, Now: c.now})
+	if at := d.Current().Modified(); !at.IsZero() {
+		t.Errorf("nothing was changed, and yet at %v", at)
+	}
+	c.advance(time.Minute)
+	want := c.now()
+	if _, err := d.CreateFlag(t.Context(), ops, flags.NewFlag{Key: "search"}); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(time.Minute)
+	if _, _, err := d.CreateToken(t.Context(), ops, NewToken{Name: "ci", Role: "read"}); err != nil {
+		t.Fatal(err)
+	}
+	again := openTest(t, Options{Dir: dir, Now: c.now})
+	for name, s := range map[string]*flags.Snapshot{"as it was made": d.Current(), "as it was loaded": again.Current()} {
+		if !s.Modified().Equal(want) {
+			t.Errorf("%s: Modified() = %v, want %v", name, s.Modified(), want)
+		}
+	}
+}
+
 func TestEpochs(t *testing.T) {
 	a, b := openTest(t, Options{}), openTest(t, Options{})
 	if a.Current().Epoch() == b.Current().Epoch() {

@@ -188,7 +188,16 @@ func (db *DB) Tokens(ctx context.Context) ([]Token, error) {
 
 // TokenByHash returns the token with the hash: one indexed read. The error is ErrNotFound where there is none.
 func (db *DB) TokenByHash(ctx context.Context, hash [sha256.Size]byte) (Token, error) {
-	t, err := scanToken(db.reader.QueryRowContext(ctx, "SELECT "+tokenColumns+" FROM tokens WHERE hash = ?", hash[:]))
+	return db.token(ctx, "hash", hash[:])
+}
+
+// TokenByID is TokenByHash for a token's id.
+func (db *DB) TokenByID(ctx context.Context, id string) (Token, error) {
+	return db.token(ctx, "id", id)
+}
+
+func (db *DB) token(ctx context.Context, column string, value any) (Token, error) {
+	t, err := scanToken(db.reader.QueryRowContext(ctx, "SELECT "+tokenColumns+" FROM tokens WHERE "+column+" = ?", value))
 	if errors.Is(err, sql.ErrNoRows) {
 		return t, fmt.Errorf("token: %w", flags.ErrNotFound)
 	}

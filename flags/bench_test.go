@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/dezky/platform-api/flags"
 )
@@ -138,7 +139,7 @@ func BenchmarkEditFlag(b *testing.B) {
 	for b.Loop() {
 		e := s.Edit()
 		e.SetFlag(changed.Key, &changed)
-		e.SetRevision(2)
+		e.SetRevision(2, time.Time{})
 		e.View()
 	}
 }
@@ -151,7 +152,7 @@ func BenchmarkEditTenant(b *testing.B) {
 	for b.Loop() {
 		e := s.Edit()
 		e.SetTenant(changed.Slug, &changed)
-		e.SetRevision(2)
+		e.SetRevision(2, time.Time{})
 		e.View()
 	}
 }

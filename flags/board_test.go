@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dezky/platform-api/flags"
 )
@@ -79,7 +80,7 @@ func TestBoardRemembersNothingWrong(t *testing.T) {
 			changed.Plan = flags.Plans[random.IntN(3)]
 			e.SetTenant(changed.Slug, &changed)
 		}
-		e.SetRevision(revision + 1)
+		e.SetRevision(revision+1, time.Time{})
 		live.Publish(e.View())
 		b := live.Board()
 		for _, tenant := range b.Tenants() {

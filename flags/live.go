@@ -77,13 +77,6 @@ func (l *Live) Subscribe() (wake <-chan struct{}, end func()) {
 	}
 }
 
-// Subscribers returns how many are subscribed now.
-func (l *Live) Subscribers() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.wakes)
-}
-
 // Since returns the current snapshot and the events after a revision up to it. It is not ok where the
 // revision is too old, or none of this line, so that the events can't be told.
 func (l *Live) Since(revision int64) (s *Snapshot, events []Event, ok bool) {

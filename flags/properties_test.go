@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dezky/platform-api/flags"
 	"pgregory.net/rapid"
@@ -418,7 +419,7 @@ func TestEditIsASnapshotFromScratch(t *testing.T) {
 				}
 			case "revision":
 				revision++
-				e.SetRevision(revision)
+				e.SetRevision(revision, time.Time{})
 			}
 			ofFlags.check(t, e, base)
 			ofTenants.check(t, e, base)

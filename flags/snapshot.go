@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Snapshot is everything that evaluation needs, at one revision. It never changes, so it is read
@@ -12,6 +13,7 @@ import (
 type Snapshot struct {
 	epoch        string
 	revision     int64
+	modified     time.Time
 	environments []string
 	flags        []*Flag    // by key
 	tenants      []*Tenant  // by slug
@@ -21,7 +23,7 @@ type Snapshot struct {
 // NewSnapshot returns a snapshot of the given things in any order. The epoch names the line of
 // revisions: a database that came from a copy has another, so that a revision is never mistaken.
 func NewSnapshot(epoch string, revision int64, environments []string, fs []*Flag, ts []*Tenant, ps []*Partner) *Snapshot {
-	s := &Snapshot{epoch, revision, environments, slices.Clone(fs), slices.Clone(ts), slices.Clone(ps)}
+	s := &Snapshot{epoch, revision, time.Time{}, environments, slices.Clone(fs), slices.Clone(ts), slices.Clone(ps)}
 	slices.SortFunc(s.flags, func(a, b *Flag) int { return cmp.Compare(a.Key, b.Key) })
 	slices.SortFunc(s.tenants, func(a, b *Tenant) int { return cmp.Compare(a.Slug, b.Slug) })
 	slices.SortFunc(s.partners, func(a, b *Partner) int { return cmp.Compare(a.Slug, b.Slug) })
@@ -33,6 +35,9 @@ func (s *Snapshot) Epoch() string { return s.epoch }
 
 // Revision counts the transactions that changed flags or registry; it only grows within an epoch.
 func (s *Snapshot) Revision() int64 { return s.revision }
+
+// Modified is when flags or registry changed last, as the history has it; zero where nobody knows.
+func (s *Snapshot) Modified() time.Time { return s.modified }
 
 // Environments returns the known environments, in the configured order.
 func (s *Snapshot) Environments() []string { return s.environments }
@@ -187,10 +192,10 @@ func (e *Edit) SetPartner(slug string, p *Partner) { e.partners[slug] = p }
 // Revision returns the revision that the working copy is at.
 func (e *Edit) Revision() int64 { return e.base.revision }
 
-// SetRevision puts the working copy at a later revision.
-func (e *Edit) SetRevision(revision int64) {
+// SetRevision puts the working copy at a later revision, which was made at a time.
+func (e *Edit) SetRevision(revision int64, at time.Time) {
 	next := *e.View()
-	next.revision = revision
+	next.revision, next.modified = revision, at
 	e.base = &next
 }
 

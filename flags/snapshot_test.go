@@ -3,6 +3,7 @@ package flags_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/dezky/platform-api/flags"
 )
@@ -170,8 +171,12 @@ func TestEditView(t *testing.T) {
 	if got := edit.Flag("search"); got == nil || got.Version != 2 {
 		t.Errorf("Flag() after two edits = %v, want version 2", got)
 	}
-	edit.SetRevision(8)
+	made := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	edit.SetRevision(8, made)
 	next := edit.View()
+	if !next.Modified().Equal(made) || !view.Modified().IsZero() {
+		t.Errorf("Modified() = %v, and %v of the view, want %v and zero", next.Modified(), view.Modified(), made)
+	}
 	if edit.Revision() != 8 || next.Revision() != 8 || next.Epoch() != "epoch" || next.Flag("search").Version != 2 || view.Flag("search").Version != 1 {
 		t.Errorf("after SetRevision(8): revision %d, %d, epoch %s, %v; the view has %v; want 8, 8, epoch, version 2 and 1",
 			edit.Revision(), next.Revision(), next.Epoch(), next.Flag("search"), view.Flag("search"))

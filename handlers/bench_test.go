@@ -31,6 +31,7 @@ func startBench(b *testing.B, d flags.Document) bench {
 	if s.token, _, err = database.CreateToken(b.Context(), db.By{Actor: "ops@dezky.example"}, db.NewToken{Name: "bench", Role: "read"}); err != nil {
 		b.Fatal(err)
 	}
+	b.Cleanup(s.EndStreams)
 	err = s.Start(appliance(b, database, time.Now, discard, "http://127.0.0.1:3001"))
 	if err != nil {
 		b.Fatal(err)

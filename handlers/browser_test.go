@@ -158,6 +158,10 @@ func serve(t testing.TB, d *db.DB, with ...func(*site, *handlers.Appliance)) *si
 	if err != nil {
 		t.Fatal(err)
 	}
+	streams, err := auth.NewStreamKeys([][]byte{make([]byte, auth.SessionKeySize)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	h := handlers.New(handlers.Options{Log: logger, Version: "test"})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.pass(w, r, h) }))
 	s.url = server.URL
@@ -170,7 +174,7 @@ func serve(t testing.TB, d *db.DB, with ...func(*site, *handlers.Appliance)) *si
 		}
 	})
 	a := handlers.Appliance{DB: d, Tokens: auth.NewTokens(d, time.Now, logger), Environment: "production", PublicURL: s.url,
-		Sessions: s.sessions, Links: auth.NewLinks(time.Now), AnnounceLink: func(secret string) { s.secrets <- secret }, ConfirmGain: 10, Now: time.Now}
+		Streams: streams, Sessions: s.sessions, Links: auth.NewLinks(time.Now), AnnounceLink: func(secret string) { s.secrets <- secret }, ConfirmGain: 10, Now: time.Now}
 	for _, set := range with {
 		set(s, &a)
 	}

@@ -18,8 +18,10 @@ import (
 
 // samples are one request for each operation that the registry of (*running).registry accepts.
 var samples = map[string]struct{ line, body string }{
-	"evaluateFlags": {"POST /flags/evaluate", `{"tenantSlug":"acme"}`},
-	"explainFlags":  {"POST /flags/explain", `{"tenantSlug":"acme"}`},
+	"streamEvents":       {"GET /events", ""},
+	"streamOFREPChanges": {"GET /ofrep/v1/stream?credential=" + streamCredential(&auth.Principal{}, "acme"), ""},
+	"evaluateFlags":      {"POST /flags/evaluate", `{"tenantSlug":"acme"}`},
+	"explainFlags":       {"POST /flags/explain", `{"tenantSlug":"acme"}`},
 
 	"evaluateOFREPFlags": {"POST /ofrep/v1/evaluate/flags", `{"context":{"targetingKey":"acme"}}`},
 	"evaluateOFREPFlag":  {"POST /ofrep/v1/evaluate/flags/search", `{"context":{"targetingKey":"acme"}}`},
@@ -115,7 +117,8 @@ func TestDocumentHasTheRoutes(t *testing.T) {
 			t.Errorf("%s: open is %t, want %t", name, open, !open)
 		}
 		for _, status := range []int{401, 403, 429} {
-			if got, want := op.Responses.Status(status) != nil, rt.need != auth.Nobody; got != want {
+			// A stream's URL has its credential, which gives no role.
+			if got, want := op.Responses.Status(status) != nil, rt.need != auth.Nobody || rt.path == "/ofrep/v1/stream" && status != 403; got != want {
 				t.Errorf("%s: has %d: %t, want %t", name, status, got, want)
 			}
 		}
@@ -190,11 +193,25 @@ func TestContract(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	provider := authtest.New(t, authtest.Options{})
+	stranger := trusting(t, provider)
+	nobodyIn := provider.AccessToken(authtest.ConsoleID, authtest.StrangerSub)
+
+	const stream = "GET /ofrep/v1/stream?credential="
+	s.want(t, 401, stream+"nothing", "", nobody)
+	flooded.want(t, 429, stream+"nothing", "", nobody)
+	broken.want(t, 500, stream+streamCredential(&auth.Principal{TokenID: "unseen"}, "acme"), "", nobody)
+	starting.want(t, 503, samples["streamOFREPChanges"].line, "", nobody)
+	s.want(t, 200, samples["streamOFREPChanges"].line, "", nobody)
+
 	// What each operation answers to the same mistake.
 	eachOperation(func(path, method string, op *openapi3.Operation) {
 		sample, ok := samples[op.OperationID]
 		if !ok {
 			t.Fatalf("no sample of %s %s (%s)", method, path, op.OperationID)
+		}
+		if op.OperationID == "streamOFREPChanges" {
+			return // its credential is another kind; see below
 		}
 		body := op.RequestBody != nil
 		for status := range op.Responses.Map() {
@@ -203,6 +220,8 @@ func TestContract(t *testing.T) {
 				s.want(t, 400, sample.line, "{")
 			case status == "401":
 				s.want(t, 401, sample.line, sample.body, nobody)
+			case status == "403" && op.OperationID == "streamEvents":
+				stranger.want(t, 403, sample.line, sample.body, bearer(nobodyIn))
 			case status == "403" && op.Extensions["x-role"] == "operator":
 				s.want(t, 403, sample.line, sample.body, s.as("read"))
 			case status == "403" && op.Extensions["x-role"] == "read":
@@ -273,6 +292,7 @@ func TestContract(t *testing.T) {
 
 		{200, "POST /flags/evaluate", `{"tenantSlug":"acme"}`, nil},
 		{200, "POST /flags/explain", `{"tenantSlug":"acme"}`, nil},
+		{200, "GET /events", "", nil},
 		{200, "GET /flags", "", nil},
 		{201, "POST /flags", `{"key":"dark_mode"}`, nil},
 		{200, "GET /flags/search", "", nil},
@@ -303,13 +323,11 @@ func TestContract(t *testing.T) {
 		s.want(t, x.status, x.line, x.body, x.headers...)
 	}
 
-	provider := authtest.New(t, authtest.Options{})
-	portal := trusting(t, provider)
 	member := bearer(provider.AccessToken(authtest.PortalID, authtest.AcmeSub))
-	portal.want(t, 404, "POST /ofrep/v1/evaluate/flags", `{"context":{"targetingKey":"globex"}}`, member)
+	stranger.want(t, 404, "POST /ofrep/v1/evaluate/flags", `{"context":{"targetingKey":"globex"}}`, member)
 
 	covered := map[string]bool{}
-	for _, s := range []*running{s, starting, broken, flooded, misprinted, portal} {
+	for _, s := range []*running{s, starting, broken, flooded, misprinted, stranger} {
 		maps.Copy(covered, s.covered)
 	}
 	eachOperation(func(path, method string, op *openapi3.Operation) {

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
@@ -92,7 +93,21 @@ func appliance(t testing.TB, d *db.DB, now func() time.Time, log *slog.Logger, a
 		t.Fatal(err)
 	}
 	return Appliance{DB: d, Tokens: auth.NewTokens(d, now, log), Environment: "production", PublicURL: address,
-		Sessions: sessions, Links: auth.NewLinks(now), AnnounceLink: func(string) {}, ConfirmGain: 10, Now: now}
+		Streams: streamKeys, Sessions: sessions, Links: auth.NewLinks(now), AnnounceLink: func(string) {}, ConfirmGain: 10, Now: now}
+}
+
+// streamKeys are every test server's.
+var streamKeys = func() *auth.StreamKeys {
+	k, err := auth.NewStreamKeys([][]byte{make([]byte, auth.SessionKeySize)})
+	if err != nil {
+		panic(err)
+	}
+	return k
+}()
+
+// streamCredential opens a stream now.
+func streamCredential(p *auth.Principal, tenant string) string {
+	return streamKeys.Issue(p, tenant, time.Now())
 }
 
 // listen serves on a free port; Start has yet to come.
@@ -118,6 +133,7 @@ func listen(t testing.TB, spec []byte) *running {
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
 		s.client.CloseIdleConnections()
+		s.EndStreams()
 		server.Close()
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
@@ -241,11 +257,32 @@ func (s *running) do(t testing.TB, r *http.Request) *answer {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	body, err := readAll(response)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &answer{response.StatusCode, response.Header, string(body)}
+}
+
+// readAll reads a response, of a stream only the first thing that it says.
+func readAll(response *http.Response) ([]byte, error) {
+	if response.Header.Get("Content-Type") != eventStreamType || response.Request.Method == http.MethodHead {
+		return io.ReadAll(response.Body)
+	}
+	var body []byte
+	for lines := bufio.NewReader(response.Body); !bytes.HasSuffix(body, []byte("\n\n")); {
+		line, err := lines.ReadBytes('\n')
+		if body = append(body, line...); err != nil {
+			return body, err
+		}
+	}
+	return body, nil
+}
+
+const eventStreamType = "text/event-stream"
+
+func init() {
+	openapi3filter.RegisterBodyDecoder(eventStreamType, openapi3filter.RegisteredBodyDecoder("text/plain"))
 }
 
 // decode reads an answer strictly.

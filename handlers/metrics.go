@@ -74,7 +74,7 @@ func newMetrics(a *app) *metrics {
 		revision:    desc("snapshot_revision", "Revision of flags and registry that is served."),
 		flags:       desc("flags", "Flags that exist."),
 		tenants:     desc("tenants", "Tenants that exist."),
-		streams:     desc("streams", "Event streams that are open."),
+		streams:     desc("streams", "Event streams that are open, by kind.", "kind"),
 		evaluations: desc("evaluations_total", "Evaluations of a tenant that were answered, unchanged ones too."),
 		consumers:   desc("consumers", "API tokens and JWT clients that evaluated here within 24 hours."),
 		behind:      desc("consumers_behind", "Those of them that have not evaluated at the revision that is served."),
@@ -120,7 +120,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(m.revision, float64(s.Revision()))
 	gauge(m.flags, float64(len(s.Flags())))
 	gauge(m.tenants, float64(len(s.Tenants())))
-	gauge(m.streams, float64(a.db.Live().Subscribers()))
+	for kind, name := range streamNames {
+		gauge(m.streams, float64(a.hub.open[kind].Load()), name)
+	}
 	out <- prometheus.MustNewConstMetric(m.evaluations, prometheus.CounterValue, float64(a.evaluations.Load()))
 	consumers := a.consuming()
 	gauge(m.consumers, float64(len(consumers)))

@@ -41,7 +41,7 @@ func TestMetrics(t *testing.T) {
 		`platform_api_request_duration_seconds_count{route="POST /flags/evaluate"} 3`,
 		`platform_api_request_duration_seconds_bucket{route="POST /flags/evaluate",le="+Inf"} 3`,
 		`platform_api_evaluations_total 2`, `platform_api_consumers 1`, `platform_api_consumers_behind 0`,
-		`platform_api_flags 3`, `platform_api_tenants 4`, `platform_api_ready 1`, `platform_api_streams 0`,
+		`platform_api_flags 3`, `platform_api_tenants 4`, `platform_api_ready 1`, `platform_api_streams{kind="console"} 0`, `platform_api_streams{kind="events"} 0`, `platform_api_streams{kind="ofrep"} 0`,
 		`platform_api_snapshot_revision 9`,
 	} {
 		if !got[want] {

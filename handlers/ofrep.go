@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/flags"
@@ -74,7 +75,7 @@ func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return ofrepFailure(err, "")
 	}
-	etag, done := contextTag(x.Snapshot, &q), false
+	etag, done := contextTag(x.Snapshot, &q, a.streams.Window(a.now())), false
 	if newer(r, x.Snapshot) {
 		tag(w, etag)
 	} else if done, err = notModified(w, r, etag); err != nil {
@@ -99,7 +100,9 @@ func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
 		}
 		b = x.entries[i].append(b, sheet.Outcomes[i], q.registered)
 	}
-	b = append(b, `],"metadata":{"environment":"`...)
+	b = append(b, `],"eventStreams":[{"type":"sse","url":"`...)
+	b = append(b, a.streamURL(c.principal, q.TargetingKey)...)
+	b = append(b, `","inactivityDelaySec":120}],"metadata":{"environment":"`...)
 	b = append(b, q.environment...) // a known one needs no escaping
 	b = append(b, `","revision":`...)
 	b = strconv.AppendInt(b, x.Revision(), 10)
@@ -140,19 +143,29 @@ func newer(r *http.Request, s *flags.Snapshot) bool {
 	if r.URL.RawQuery == "" {
 		return false
 	}
-	etag := r.URL.Query().Get("flagConfigEtag")
-	return etag != "" && strings.Trim(strings.TrimPrefix(etag, "W/"), `"`) != eventID(s)
+	query := r.URL.Query()
+	if etag := query.Get("flagConfigEtag"); etag != "" && strings.Trim(strings.TrimPrefix(etag, "W/"), `"`) != eventID(s) {
+		return true
+	}
+	modified := query.Get("flagConfigLastModified")
+	seconds, err := strconv.ParseInt(modified, 10, 64)
+	if at, notDate := time.Parse(time.RFC3339, modified); err != nil && notDate == nil {
+		seconds, err = at.Unix(), nil
+	}
+	return err == nil && seconds > lastModified(s)
 }
 
-// contextTag names what a bulk answer depends on: the state of everything, the environment and the whole
-// context, by a hash, since it may be long.
-func contextTag(s *flags.Snapshot, q *ofrepAsk) string {
+// contextTag names what a bulk answer depends on: the state of everything, the window in which its stream's
+// address holds, the environment and the whole context, by a hash, since it may be long.
+func contextTag(s *flags.Snapshot, q *ofrepAsk, window int64) string {
 	sum := sha256.Sum256(q.Whole)
 	b := make([]byte, 0, 128)
 	b = append(b, '"')
 	b = append(b, s.Epoch()...)
 	b = append(b, '.')
 	b = strconv.AppendInt(b, s.Revision(), 10)
+	b = append(b, '.')
+	b = strconv.AppendInt(b, window, 36)
 	b = append(b, '.')
 	b = base64.RawURLEncoding.AppendEncode(b, sum[:18])
 	b = append(b, '.')

@@ -2,8 +2,11 @@ package handlers
 
 import (
 	"fmt"
+	"net/url"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dezky/platform-api/auth/authtest"
 	"github.com/dezky/platform-api/db"
@@ -22,7 +25,15 @@ type evaluated struct {
 // bulk is an OFREP bulk answer.
 type bulk struct {
 	Flags    []evaluated    `json:"flags"`
+	Streams  []offered      `json:"eventStreams"`
 	Metadata map[string]any `json:"metadata"`
+}
+
+// offered is where an OFREP client learns of changes.
+type offered struct {
+	Type  string `json:"type"`
+	URL   string `json:"url"`
+	Delay int    `json:"inactivityDelaySec"`
 }
 
 func (b bulk) flag(t *testing.T, key string) evaluated {
@@ -239,12 +250,15 @@ func TestOFREPETag(t *testing.T) {
 			t.Errorf("with another %s the ETag is the same", name)
 		}
 	}
-	current := eventID(s.db.Current())
+	current, modified := eventID(s.db.Current()), s.db.Current().Modified()
 	// An event of a stream about another state than the one served asks for all of it.
-	for _, query := range []string{"?flagConfigEtag=%22" + current + "%22", "?flagConfigEtag=" + current, "?flagConfigEtag=", "?other=1"} {
+	for _, query := range []string{"?flagConfigEtag=%22" + current + "%22", "?flagConfigEtag=" + current, "?flagConfigEtag=", "?other=1",
+		"?flagConfigLastModified=" + strconv.FormatInt(modified.Unix(), 10), "?flagConfigLastModified=" + modified.UTC().Format(time.RFC3339),
+		"?flagConfigLastModified=1", "?flagConfigLastModified=soon"} {
 		get(304, query, ask("acme"), "If-None-Match: "+first)
 	}
-	for _, query := range []string{"?flagConfigEtag=%22other-1%22", "?flagConfigEtag=" + current + "1"} {
+	for _, query := range []string{"?flagConfigEtag=%22other-1%22", "?flagConfigEtag=" + current + "1",
+		"?flagConfigLastModified=" + strconv.FormatInt(modified.Unix()+1, 10), "?flagConfigLastModified=" + modified.Add(time.Second).UTC().Format(time.RFC3339)} {
 		if tag := get(200, query, ask("acme"), "If-None-Match: "+first); tag != first {
 			t.Errorf("%s: the ETag is %s, want %s", query, tag, first)
 		}
@@ -255,4 +269,45 @@ func TestOFREPETag(t *testing.T) {
 	if second == first {
 		t.Error("after a change the ETag is the same")
 	}
+}
+
+// The address of a stream stays the same for an hour, so that a client keeps its connection. When it changes the
+// ETag does too, else a client with an address that has expired would be told that nothing has changed.
+func TestOFREPStreamAddress(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.registry(t)
+	s.moveClock(time.Until(time.Now().Truncate(time.Hour).Add(time.Hour + time.Minute))) // a minute past the hour
+	get := func(body string, headers ...string) (address, etag string) {
+		t.Helper()
+		a := s.want(t, 200, "POST /ofrep/v1/evaluate/flags", body, headers...)
+		streams := decode[bulk](t, a).Streams
+		if len(streams) != 1 || streams[0].Type != "sse" || streams[0].Delay != 120 || !strings.HasPrefix(streams[0].URL, s.url+"/ofrep/v1/stream?credential=") {
+			t.Fatalf("the streams are %s", show(streams))
+		}
+		return streams[0].URL, a.header.Get("ETag")
+	}
+	first, tag := get(ask("acme"))
+	s.moveClock(55 * time.Minute)
+	if again, sameTag := get(ask("acme")); again != first || sameTag != tag {
+		t.Errorf("within the hour the address changes from %s to %s, the ETag from %s to %s", first, again, tag, sameTag)
+	}
+	if other, _ := get(ask("globex")); other == first {
+		t.Error("another tenant has the same address")
+	}
+	if other, _ := get(ask("acme"), s.as("evaluate")); other == first {
+		t.Error("another token has the same address")
+	}
+	s.moveClock(10 * time.Minute)
+	if next, nextTag := get(ask("acme"), "If-None-Match: "+tag); next == first || nextTag == tag {
+		t.Errorf("in the next hour the address is %s, the ETag %s, want others", next, nextTag)
+	}
+	u, err := url.Parse(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := "GET " + u.RequestURI()
+	s.want(t, 200, line, "", nobody) // as long as the next hour lasts
+	s.moveClock(time.Hour)
+	s.want(t, 401, line, "", nobody)
 }

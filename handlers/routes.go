@@ -41,6 +41,9 @@ type app struct {
 	signIn       *auth.SignIn // nil: nobody signs in through one
 	links        *auth.Links  // nil: nobody signs in by link here
 	announceLink func(secret string)
+	publicURL    string
+	streams      *auth.StreamKeys
+	hub          *hub
 	confirmGain  int
 	now          func() time.Time
 	started      time.Time
@@ -89,6 +92,8 @@ func (a *app) apiRoutes() []route {
 		{"POST", "/ofrep/v1/evaluate/flags", auth.Evaluate, smallBody, a.ofrepBulk, members},
 		{"POST", "/ofrep/v1/evaluate/flags/{key}", auth.Evaluate, smallBody, a.ofrepSingle, members},
 
+		{"GET", "/events", auth.Evaluate, noBody, a.streamEvents, members},
+
 		{"GET", "/flags", auth.Read, noBody, a.listFlags, members},
 		{"POST", "/flags", auth.Operator, largeBody, a.createFlag, staff},
 		{"GET", "/flags/{key}", auth.Read, noBody, a.getFlag, members},
@@ -121,7 +126,7 @@ func (a *app) plainRoutes() []route {
 	}
 }
 
-// openRoutes need no credential.
+// openRoutes need no credential, or look for their own: the stream's is in its URL.
 func (a *app) openRoutes() []route {
 	return []route{
 		{"GET", "/{$}", auth.Nobody, noBody, a.root, members},
@@ -129,6 +134,7 @@ func (a *app) openRoutes() []route {
 		{"GET", "/ready", auth.Nobody, noBody, a.ready, members},
 		{"GET", "/openapi.yaml", auth.Nobody, noBody, a.spec, members},
 		{"GET", "/docs", auth.Nobody, noBody, a.docsPage, members},
+		{"GET", "/ofrep/v1/stream", auth.Nobody, noBody, a.streamChanges, members},
 	}
 }
 

@@ -460,7 +460,7 @@ func TestEachRouteStandsTwice(t *testing.T) {
 		}
 		root, api := s.want(t, 200, sample.line, sample.body), s.send(t, method+" /api"+path, sample.body)
 		switch id {
-		case "getHealth", "getReady", "getOpenAPI", "getDocs", "getMetrics":
+		case "getHealth", "getReady", "getOpenAPI", "getDocs", "getMetrics", "streamOFREPChanges":
 			if api.status != 404 {
 				t.Errorf("%s /api%s = %d, want 404", method, path, api.status)
 			}
@@ -478,7 +478,7 @@ func TestNothingElseIsThere(t *testing.T) {
 	s := start(t)
 	s.registry(t)
 	for _, line := range []string{
-		"GET /me", "GET /events",
+		"GET /me",
 		"POST /ofrep/v1/evaluate/flags", "POST /ofrep/v1/evaluate/flags/search", "POST /tenants/acme/reconcile",
 		"GET /tenants/import", "POST /tenants/import", "GET /tokens", "POST /tokens", "GET /flags/evaluate", "GET /flags/explain",
 		"PATCH /flags/evaluate", "DELETE /flags/explain", "POST /flags/evaluate/impact", "GET /flags/explain/history",

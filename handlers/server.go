@@ -45,6 +45,7 @@ type Appliance struct {
 	Environment string // the default environment: what is assumed where none is named
 	PublicURL   string // scheme and host by which browsers reach the server
 
+	Streams      *auth.StreamKeys // of the credentials in streams' URLs
 	Sessions     *auth.Sessions
 	OpenID       *auth.OpenID        // identity providers; nil where none is configured
 	Links        *auth.Links         // one-time sign-in links; nil where there are none
@@ -64,11 +65,14 @@ type Server struct {
 	routes   atomic.Pointer[http.ServeMux]
 	app      atomic.Pointer[app] // nil until Start
 	quit     chan struct{}       // closed when streams are to end
+	end      func()              // closes it
+	pings    time.Duration       // how often a quiet stream is pinged
 }
 
 // New returns a server that is still starting.
 func New(o Options) *Server {
-	s := &Server{opts: o, ids: requestIDs{prefix: rand.Text()[:8]}, quit: make(chan struct{})}
+	s := &Server{opts: o, ids: requestIDs{prefix: rand.Text()[:8]}, quit: make(chan struct{}), pings: pingEvery}
+	s.end = sync.OnceFunc(func() { close(s.quit) })
 	s.NotReady("starting")
 	mux := http.NewServeMux()
 	mux.Handle("GET /health", http.HandlerFunc(s.health))
@@ -91,8 +95,8 @@ func (s *Server) starting(w http.ResponseWriter, r *http.Request) {
 // NotReady makes /ready answer 503 with the reason; everything else goes on as before.
 func (s *Server) NotReady(reason string) { s.state.Store(&reason) }
 
-// EndStreams ends the event streams, which else would keep a shutdown waiting. It is called once.
-func (s *Server) EndStreams() { close(s.quit) }
+// EndStreams ends the event streams, which else would keep a shutdown waiting.
+func (s *Server) EndStreams() { s.end() }
 
 // Start makes the server answer everything.
 func (s *Server) Start(a Appliance) error {
@@ -103,6 +107,7 @@ func (s *Server) Start(a Appliance) error {
 	app := &app{server: s, db: a.DB, tokens: a.Tokens, environment: a.Environment, csrf: csrf,
 		bearers: auth.Bearers{Tokens: a.Tokens}, openID: a.OpenID, failures: auth.NewFailures(a.Now),
 		sessions: a.Sessions, links: a.Links, announceLink: a.AnnounceLink, confirmGain: a.ConfirmGain,
+		publicURL: a.PublicURL, streams: a.Streams,
 		now: a.Now, started: a.Now(), secure: strings.HasPrefix(a.PublicURL, "https:"), quit: s.quit, reach: &flags.Reach{}, replica: a.Replica,
 		origins: a.Origins, stats: stats{unrouted: {}}, answers: &answers{live: a.DB.Live()},
 		// The document is read when someone first asks for the page: a start need not wait for it.
@@ -110,6 +115,7 @@ func (s *Server) Start(a Appliance) error {
 	if a.OpenID != nil {
 		app.bearers.JWTs, app.signIn = a.OpenID.JWTs, a.OpenID.SignIn
 	}
+	app.hub = newHub(a.DB.Live(), app.stillGood, s.pings, s.quit)
 	mux := http.NewServeMux()
 	handle := func(pattern string, h http.Handler) {
 		mux.Handle(pattern, h)
@@ -140,6 +146,7 @@ func (s *Server) Start(a Appliance) error {
 	}
 	handle("GET /static/", static.Handler())
 	app.prometheus = promhttp.HandlerFor(registryOf(app), promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4})
+	go app.hub.run()
 	go app.reach.All(a.DB.Current()) // so that the first list need not wait for the counts
 	s.app.Store(app)
 	s.routes.Store(mux)

@@ -41,7 +41,7 @@ func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error 
 		{Name: "Registry", Facts: []templates.StatusFact{
 			count("Flags", len(s.Flags())), count("Tenants", len(s.Tenants())), count("Partners", len(s.Partners())), fact("Log entries", strconv.FormatInt(about.Entries, 10)),
 			{Name: "Environments", Value: strings.Join(s.Environments(), ", "), Note: "the default is " + a.environment}}},
-		{Name: "Access", Facts: append(a.accessFacts(), count("Active API tokens", usable), count("Event streams now", a.db.Live().Subscribers()))},
+		{Name: "Access", Facts: append(a.accessFacts(), count("Active API tokens", usable), count("Event streams now", a.hub.count()))},
 	}}
 	page.Consumers = a.consumerRows(s.Revision())
 	page.Drill = a.replica != nil && v.operator()

@@ -21,8 +21,10 @@ const pingEvery = 15 * time.Second
 
 // eventID names a snapshot in a stream: its epoch and revision.
 func eventID(s *flags.Snapshot) string {
-	return s.Epoch() + "-" + strconv.FormatInt(s.Revision(), 10)
+	return idOf(s.Epoch(), s.Revision())
 }
+
+func idOf(epoch string, revision int64) string { return epoch + "-" + strconv.FormatInt(revision, 10) }
 
 // revisionOf reads an event id; it is not ok for one of another epoch.
 func revisionOf(s *flags.Snapshot, id string) (int64, bool) {
@@ -38,10 +40,8 @@ func revisionOf(s *flags.Snapshot, id string) (int64, bool) {
 // them, and an event that names the flag, for an open panel. A slow reader misses states, never the latest.
 func (a *app) events(w http.ResponseWriter, r *http.Request, v visit) error {
 	w.(*recorder).quiet = true
-	control := http.NewResponseController(w)
-	if err := control.SetWriteDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("stream: %w", err)
-	}
+	a.hub.open[consoleStream].Add(1)
+	defer a.hub.leave(consoleStream)
 	wake, end := a.db.Live().Subscribe()
 	defer end()
 	last := r.Header.Get("Last-Event-ID")
@@ -49,21 +49,11 @@ func (a *app) events(w http.ResponseWriter, r *http.Request, v visit) error {
 		last = r.URL.Query().Get("since")
 	}
 	at, known := revisionOf(v.snapshot, last)
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // a proxy must not hold events back
-	w.WriteHeader(http.StatusOK)
-
-	send := func(text string) error {
-		if err := control.SetWriteDeadline(time.Now().Add(30 * time.Second)); err != nil {
-			return err
-		}
-		if _, err := w.Write([]byte(text)); err != nil {
-			return err
-		}
-		return control.Flush()
+	write, err := openStream(w)
+	if err != nil {
+		return err
 	}
+	send := func(text string) error { return write([]byte(text)) }
 	if !known && last != "" {
 		at = v.snapshot.Revision()
 		if err := send("event: resync\ndata: {}\nid: " + eventID(v.snapshot) + "\n\n"); err != nil {
@@ -117,7 +107,7 @@ func (a *app) events(w http.ResponseWriter, r *http.Request, v visit) error {
 			return nil
 		}
 		// Once the session has ended nothing more is told: the reader learns it as it asks again.
-		if p, err := a.person(r, auth.Look, a.sessions.Peek); err == nil && p == nil || errors.Is(err, auth.ErrSignInAgain) || errors.Is(err, auth.ErrProviderAway) {
+		if a.signedOut(r) {
 			return nil
 		}
 		if quiet {
@@ -126,6 +116,39 @@ func (a *app) events(w http.ResponseWriter, r *http.Request, v visit) error {
 			}
 		}
 	}
+}
+
+// signedOut tells whether the session of a stream's request has ended, or can't be asked about.
+func (a *app) signedOut(r *http.Request) bool {
+	p, err := a.person(r, auth.Look, a.sessions.Peek)
+	return err == nil && p == nil || errors.Is(err, auth.ErrSignInAgain) || errors.Is(err, auth.ErrProviderAway)
+}
+
+// streamHeader says that events follow.
+func streamHeader(h http.Header) {
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // a proxy must not hold events back
+}
+
+// openStream begins an answer that has no end, and returns what sends a part of it: an error says that the
+// reader has gone, or takes too long.
+func openStream(w http.ResponseWriter) (send func([]byte) error, err error) {
+	control := http.NewResponseController(w)
+	if err := control.SetWriteDeadline(time.Time{}); err != nil {
+		return nil, fmt.Errorf("stream: %w", err)
+	}
+	streamHeader(w.Header())
+	w.WriteHeader(http.StatusOK)
+	return func(text []byte) error {
+		if err := control.SetWriteDeadline(time.Now().Add(slowFor)); err != nil {
+			return err
+		}
+		if _, err := w.Write(text); err != nil {
+			return err
+		}
+		return control.Flush()
+	}, nil
 }
 
 // manyChanged is from how many changed flags on a list is better asked anew.
