@@ -84,8 +84,9 @@ lint:
 say-race:
 	@[ -n "$(RACE)" ] || echo "make check: no C compiler here, so the tests run without the race detector" >&2
 
-bench: ## run all benchmarks
-	@go test -run '^$$' -bench . -benchmem ./...
+bench: ## run all benchmarks, and at last a load run beside a bare server
+	@go test -run '^$$' -bench . -skip '^BenchmarkLoad$$' -benchmem ./...
+	@go test -run '^$$' -bench '^BenchmarkLoad$$' -benchtime 1x .
 
 fuzz: ## run each fuzz test for FUZZTIME (10s)
 	@for pkg in $$(go list ./...); do \

@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 		os.Unsetenv(asProgram)
 		main()
 	}
+	if what := os.Getenv(asBare); what != "" {
+		serveBare(what)
+		return
+	}
 	os.Exit(m.Run())
 }
 
