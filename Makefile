@@ -61,15 +61,18 @@ browser:
 		echo "make test: no Chromium here, so the browser tests are skipped; install the package chromium" >&2; \
 	fi
 
-# One sign-in is tested against a second, certified provider, which runs on Node.
-WITNESS := auth/authtest/witness
+# One sign-in is tested against a second, certified provider, and OpenFeature's SDKs against the server; both
+# run on Node.
+NODE := auth/authtest/witness handlers/testdata/openfeature
 node:
 	@if command -v npm >/dev/null; then \
-		[ $(WITNESS)/node_modules -nt $(WITNESS)/package-lock.json ] || \
-			{ npm ci --prefix $(WITNESS) --no-audit --no-fund --loglevel=error >/dev/null && touch $(WITNESS)/node_modules; } || \
-			echo "make test: npm could not install the second identity provider" >&2; \
+		for d in $(NODE); do \
+			[ $$d/node_modules -nt $$d/package-lock.json ] || \
+				{ npm ci --prefix $$d --no-audit --no-fund --loglevel=error >/dev/null && touch $$d/node_modules; } || \
+				echo "make test: npm could not install what $$d needs" >&2; \
+		done; \
 	else \
-		echo "make test: no Node here, so the test against a second identity provider is skipped" >&2; \
+		echo "make test: no Node here, so the tests with a second identity provider and OpenFeature's SDKs are skipped" >&2; \
 	fi
 
 check: RACE = $(RACE_IF_POSSIBLE)

@@ -7,30 +7,31 @@ import (
 	"testing"
 )
 
-// TestVectors imports the vectors of the domain's tests through the API and asks for every case, before
-// and after a restart.
-func TestVectors(t *testing.T) {
-	t.Parallel()
+// vectors are the cases of the domain's tests.
+type vectors struct {
+	Partners []string
+	Tenants  []json.RawMessage
+	Flags    []json.RawMessage
+	Cases    []struct {
+		TenantSlug, Environment string
+		Expect                  map[string]bool
+	}
+}
+
+// vectors brings the vectors' partners, tenants and flags in through the API.
+func (s *running) vectors(t *testing.T) vectors {
+	t.Helper()
 	data, err := os.ReadFile("../flags/testdata/evaluation.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var v struct {
-		Partners []string
-		Tenants  []json.RawMessage
-		Flags    []json.RawMessage
-		Cases    []struct {
-			TenantSlug, Environment string
-			Expect                  map[string]bool
-		}
-	}
+	var v vectors
 	if err := json.Unmarshal(data, &v); err != nil {
 		t.Fatal(err)
 	}
 	if len(v.Partners) != 4 || len(v.Tenants) != 24 || len(v.Flags) != 32 || len(v.Cases) != 72 {
 		t.Fatalf("%d partners, %d tenants, %d flags and %d cases, want 4, 24, 32 and 72", len(v.Partners), len(v.Tenants), len(v.Flags), len(v.Cases))
 	}
-	s := start(t)
 	for _, slug := range v.Partners {
 		s.want(t, 201, "POST /partners", show(map[string]string{"slug": slug, "name": slug}))
 	}
@@ -40,6 +41,15 @@ func TestVectors(t *testing.T) {
 	for _, flag := range v.Flags {
 		s.want(t, 201, "POST /flags", string(flag))
 	}
+	return v
+}
+
+// TestVectors imports the vectors of the domain's tests through the API and asks for every case, before
+// and after a restart.
+func TestVectors(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	v := s.vectors(t)
 	tags := map[string]string{}
 	ask := func(s *running) {
 		t.Helper()
