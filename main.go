@@ -47,6 +47,10 @@ var version, commit string
 // stopWithin is how long requests that are under way get to end.
 const stopWithin = 10 * time.Second
 
+// gcPercent is how much garbage there may be beside what lives, in percent of it: more than Go's 100, because
+// requests make little else than garbage, and each collection reads all flags and tenants. GOGC overrules it.
+const gcPercent = 200
+
 // replicaWithin is how long the replica gets to end what is under way.
 const replicaWithin = 5 * time.Second
 
@@ -566,6 +570,9 @@ func ownSessionKey(dir string) ([][]byte, error) {
 // serve runs the appliance. It listens first, so that /health answers while the database opens; it stops
 // in the reverse order.
 func serve(ctx context.Context, c *call) (err error) {
+	if c.getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	logger := c.logger()
 	addr, publicURL, options := c.address(), c.publicURL(), c.options()
 	openIDOptions := c.openID(publicURL)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unique"
 
 	"github.com/dezky/platform-api/flags"
 )
@@ -25,8 +26,9 @@ func scanTenant(row scanner) (*flags.Tenant, error) {
 		return nil, err
 	}
 	if partner != nil {
-		t.PartnerSlug = *partner
+		t.PartnerSlug = unique.Make(*partner).Value()
 	}
+	t.Plan, t.Status = unique.Make(t.Plan).Value(), unique.Make(t.Status).Value() // many have the same
 	for _, m := range []struct {
 		text string
 		to   *map[string]string

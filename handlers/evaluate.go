@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/flags"
@@ -75,7 +76,7 @@ func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
 	}
 	done, err := notModified(w, r, answerTag(x.Snapshot, t, environment))
 	if err == nil {
-		a.answered(w, c, x.Snapshot)
+		a.answered(w, c, x.Snapshot, a.now())
 	}
 	if done || err != nil {
 		return err
@@ -88,8 +89,8 @@ func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
 }
 
 // answered counts an evaluation that is answered, unchanged or not.
-func (a *app) answered(w http.ResponseWriter, c call, s *flags.Snapshot) {
-	a.consumers.note(c.principal, s.Revision(), a.now())
+func (a *app) answered(w http.ResponseWriter, c call, s *flags.Snapshot, now time.Time) {
+	a.consumers.note(c.principal, s.Revision(), now)
 	a.evaluations.Add(1)
 	w.(*recorder).frequent = true
 }

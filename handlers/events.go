@@ -57,8 +57,8 @@ func lastModified(s *flags.Snapshot) int64 {
 
 // streamURL is the address of the stream that tells of changes to a tenant's flags. It stays the same for
 // a.streams.Window.
-func (a *app) streamURL(p *auth.Principal, tenant string) string {
-	return a.publicURL + "/ofrep/v1/stream?credential=" + a.streams.Issue(p, tenant, a.now())
+func (a *app) streamURL(p *auth.Principal, tenant string, now time.Time) string {
+	return a.publicURL + "/ofrep/v1/stream?credential=" + a.streams.Issue(p, tenant, now)
 }
 
 // news renders what streams were not told yet, each part once for all that need it. It is for one goroutine.

@@ -298,7 +298,7 @@ func TestOFREPStream(t *testing.T) {
 	s.moveClock(time.Hour) // the changes so far were long before
 	follow := func(tenant string, headers ...string) *reader {
 		t.Helper()
-		path, found := strings.CutPrefix(app.streamURL(evaluator, tenant), s.url)
+		path, found := strings.CutPrefix(app.streamURL(evaluator, tenant, s.now()), s.url)
 		if !found {
 			t.Fatalf("the stream's URL is %s, want it to begin with %s", path, s.url)
 		}

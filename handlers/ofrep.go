@@ -75,13 +75,14 @@ func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
 	if err != nil {
 		return ofrepFailure(err, "")
 	}
-	etag, done := contextTag(x.Snapshot, &q, a.streams.Window(a.now())), false
+	now := a.now()
+	etag, done := contextTag(x.Snapshot, &q, a.streams.Window(now)), false
 	if newer(r, x.Snapshot) {
 		tag(w, etag)
 	} else if done, err = notModified(w, r, etag); err != nil {
 		return err
 	}
-	a.answered(w, c, x.Snapshot)
+	a.answered(w, c, x.Snapshot, now)
 	if done {
 		return nil
 	}
@@ -101,7 +102,7 @@ func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
 		b = x.entries[i].append(b, sheet.Outcomes[i], q.registered)
 	}
 	b = append(b, `],"eventStreams":[{"type":"sse","url":"`...)
-	b = append(b, a.streamURL(c.principal, q.TargetingKey)...)
+	b = append(b, a.streamURL(c.principal, q.TargetingKey, now)...)
 	b = append(b, `","inactivityDelaySec":120}],"metadata":{"environment":"`...)
 	b = append(b, q.environment...) // a known one needs no escaping
 	b = append(b, `","revision":`...)
@@ -125,7 +126,7 @@ func (a *app) ofrepSingle(w http.ResponseWriter, r *http.Request, c call) error 
 	if !ok {
 		return ofrepFailure(fmt.Errorf("flag %q: %w", key, flags.ErrNotFound), key)
 	}
-	a.answered(w, c, x.Snapshot)
+	a.answered(w, c, x.Snapshot, a.now())
 	buffer := buffers.Get().(*[]byte)
 	defer giveBack(buffer)
 	e := &x.entries[i]
