@@ -147,6 +147,7 @@ func TestOFREPTakesAnyAttribute(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	s.registry(t)
+	s.pastTheHour()
 	want := s.want(t, 200, "POST /ofrep/v1/evaluate/flags", ask("acme")).body
 	for _, body := range []string{
 		ask("acme", `"email":"a@acme.example"`, `"age":41`, `"score":-1.5e3`, `"beta":true`, `"none":null`),
@@ -235,6 +236,7 @@ func TestOFREPETag(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	s.registry(t)
+	s.pastTheHour()
 	const bulkPath = "POST /ofrep/v1/evaluate/flags"
 	get := func(status int, query, body string, headers ...string) string {
 		t.Helper()
@@ -271,13 +273,18 @@ func TestOFREPETag(t *testing.T) {
 	}
 }
 
+// pastTheHour moves the server's clock to a minute past an hour: at the full hour the streams' addresses change.
+func (s *running) pastTheHour() {
+	s.moveClock(time.Until(time.Now().Truncate(time.Hour).Add(time.Hour + time.Minute)))
+}
+
 // The address of a stream stays the same for an hour, so that a client keeps its connection. When it changes the
 // ETag does too, else a client with an address that has expired would be told that nothing has changed.
 func TestOFREPStreamAddress(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	s.registry(t)
-	s.moveClock(time.Until(time.Now().Truncate(time.Hour).Add(time.Hour + time.Minute))) // a minute past the hour
+	s.pastTheHour()
 	get := func(body string, headers ...string) (address, etag string) {
 		t.Helper()
 		a := s.want(t, 200, "POST /ofrep/v1/evaluate/flags", body, headers...)

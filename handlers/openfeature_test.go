@@ -385,6 +385,7 @@ func TestOpenFeatureNode(t *testing.T) {
 func TestOpenFeatureWeb(t *testing.T) {
 	t.Parallel()
 	s := startWitnessed(t)
+	s.pastTheHour()
 	cases := s.sdkCases(t)
 	n := startNode(t, "web", s.proxy.URL, s.tokens["evaluate"])
 	if _, err := n.call(t, "start", map[string]any{"context": map[string]any{"targetingKey": "umbrella"}}); err != nil {
