@@ -57,7 +57,7 @@ func (s stats) count(pattern string, status int, took time.Duration) {
 type metrics struct {
 	app *app
 
-	build, up, revision, flags, tenants, streams, evaluations, requests, durations,
+	build, up, revision, age, flags, tenants, streams, evaluations, requests, durations,
 	consumers, behind,
 	database, wal, provider,
 	replicating, lag, pending, synced, position, snapshot, copied, drilled, drill *prometheus.Desc
@@ -72,6 +72,7 @@ func newMetrics(a *app) *metrics {
 		build:       desc("build_info", "Always 1; the labels say what runs.", "version", "commit"),
 		up:          desc("ready", "1 while requests are answered, 0 while the server is stopping."),
 		revision:    desc("snapshot_revision", "Revision of flags and registry that is served."),
+		age:         desc("snapshot_age_seconds", "Since flags or registry changed last, in seconds."),
 		flags:       desc("flags", "Flags that exist."),
 		tenants:     desc("tenants", "Tenants that exist."),
 		streams:     desc("streams", "Event streams that are open, by kind.", "kind"),
@@ -97,7 +98,7 @@ func newMetrics(a *app) *metrics {
 
 // Describe sends what there is.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.build, m.up, m.revision, m.flags, m.tenants, m.streams, m.evaluations, m.consumers, m.behind, m.requests, m.durations,
+	for _, d := range []*prometheus.Desc{m.build, m.up, m.revision, m.age, m.flags, m.tenants, m.streams, m.evaluations, m.consumers, m.behind, m.requests, m.durations,
 		m.database, m.wal, m.provider, m.replicating, m.lag, m.pending, m.synced, m.position, m.snapshot, m.copied, m.drilled, m.drill} {
 		out <- d
 	}
@@ -118,6 +119,9 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(m.build, 1, a.server.opts.Version, a.server.opts.Commit)
 	gauge(m.up, flag(a.server.state.Load() == nil))
 	gauge(m.revision, float64(s.Revision()))
+	if !s.Modified().IsZero() {
+		gauge(m.age, a.now().Sub(s.Modified()).Seconds())
+	}
 	gauge(m.flags, float64(len(s.Flags())))
 	gauge(m.tenants, float64(len(s.Tenants())))
 	for kind, name := range streamNames {

@@ -3,6 +3,8 @@ package handlers
 import (
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +59,14 @@ func TestMetrics(t *testing.T) {
 		if !strings.Contains(text, "\n"+name) {
 			t.Errorf("no %s", name)
 		}
+	}
+	s.moveClock(time.Hour)
+	age := regexp.MustCompile(`(?m)^platform_api_snapshot_age_seconds (\S+)$`).FindStringSubmatch(s.want(t, 200, "GET /metrics", "", s.as("read")).body)
+	if len(age) != 2 {
+		t.Fatal("no platform_api_snapshot_age_seconds")
+	}
+	if seconds, err := strconv.ParseFloat(age[1], 64); err != nil || seconds < 3600 || seconds >= 7200 {
+		t.Errorf("an hour after the last change the snapshot is %s s old (%v), want 3600 and a little", age[1], err)
 	}
 	problems, err := testutil.GatherAndLint(registryOf(s.app.Load()))
 	if err != nil {
