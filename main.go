@@ -145,7 +145,7 @@ var (
 	operatorSetting     = &setting{"operator-group", "PLATFORM_API_OPERATOR_GROUP", "GROUP", "dezky-operators", "group of the identity provider whose members change flags"}
 	readSetting         = &setting{"read-group", "PLATFORM_API_READ_GROUP", "GROUP", "", "group of the identity provider whose members look at them (default none)"}
 	audiencesSetting    = &setting{"jwt-audiences", "PLATFORM_API_JWT_AUDIENCES", "LIST", "", "whose bearer tokens are accepted besides: kind=issuer#audience, space-separated, kind operator, service or portal"}
-	originsSetting      = &setting{"cors-origins", "PLATFORM_API_CORS_ORIGINS", "ORIGINS", "", "origins of pages that may evaluate from a browser, separated by spaces or commas, such as https://app.example.com"}
+	originsSetting      = &setting{"cors-origins", "PLATFORM_API_CORS_ORIGINS", "ORIGINS", "", "origins of pages that may evaluate from a browser, separated by spaces or commas, such as https://app.example.com (default none)"}
 	metricsSetting      = &setting{"metrics-addr", "PLATFORM_API_METRICS_ADDR", "ADDRESS", "", "a separate listen address for /metrics and /debug/pprof/, without a token (default none)"}
 	proxiesSetting      = &setting{"trusted-proxies", "PLATFORM_API_TRUSTED_PROXIES", "N", "0", "how many proxies stand before the server, which tell the client's address in X-Forwarded-For"}
 	dataDirSetting      = &setting{"data-dir", "PLATFORM_API_DATA_DIR", "DIR", "./data", "directory of platform-api.db and all other state"}
