@@ -160,7 +160,9 @@ func DecodeContext(body []byte) (Context, error) {
 		if strings.ContainsRune(m.value.text, utf8.RuneError) {
 			return c, &ContextError{InvalidContext, "context." + m.name + " contains U+FFFD or half of a surrogate pair"}
 		}
-		*to = m.value.text
+		if *to = m.value.text; *to == "" && to == &c.Environment {
+			return c, &ContextError{InvalidContext, "context.environment must not be empty"}
+		}
 	}
 	if c.TargetingKey == "" {
 		return c, &ContextError{TargetingKeyMissing, "context.targetingKey is missing; it is the tenant's slug"}
@@ -198,7 +200,7 @@ func scanContext(body []byte) (c Context, ok bool) {
 			return true
 		}
 		*to = string(text)
-		return quoted
+		return quoted && (*to != "" || to != &c.Environment) // an empty one is refused, not left out
 	})
 	c.Whole = body[start:s.i]
 	return c, ok && s.close() && s.end() && c.TargetingKey != ""

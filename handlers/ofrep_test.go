@@ -117,6 +117,8 @@ func TestOFREPRefuses(t *testing.T) {
 		{"null for a targetingKey", `{"context":{"targetingKey":null}}`, "TARGETING_KEY_MISSING", "tenant's slug"},
 		{"a number for a targetingKey", `{"context":{"targetingKey":7}}`, "INVALID_CONTEXT", "context.targetingKey must be a string, not a number"},
 		{"a number for an environment", ask("acme", `"environment":1`), "INVALID_CONTEXT", "context.environment must be a string"},
+		{"an empty environment", ask("acme", `"environment":""`), "INVALID_CONTEXT", "context.environment must not be empty"},
+		{"an empty environment in an unusual form", ask("acme", `"environment":""`, `"list":[]`), "INVALID_CONTEXT", "context.environment must not be empty"},
 		{"a list for a plan", ask("nobody", `"plan":["business"]`), "INVALID_CONTEXT", "context.plan must be a string"},
 		{"half a surrogate pair", `{"context":{"targetingKey":"\ud800"}}`, "INVALID_CONTEXT", "surrogate"},
 		{"an unknown environment", ask("acme", `"environment":"moon"`), "INVALID_CONTEXT", "context.environment must be a known environment (production, staging, development)"},
