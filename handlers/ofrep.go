@@ -76,7 +76,7 @@ func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
 		return ofrepFailure(err, "")
 	}
 	now := a.now()
-	etag, done := contextTag(x.Snapshot, &q, a.streams.Window(now)), false
+	etag, done := contextTag(x.Snapshot, &q, c.principal.TokenID, a.streams.Window(now)), false
 	if newer(r, x.Snapshot) {
 		tag(w, etag)
 	} else if done, err = notModified(w, r, etag); err != nil {
@@ -156,9 +156,10 @@ func newer(r *http.Request, s *flags.Snapshot) bool {
 	return err == nil && seconds > lastModified(s)
 }
 
-// contextTag names what a bulk answer depends on: the state of everything, the window in which its stream's
-// address holds, the environment and the whole context, by a hash, since it may be long.
-func contextTag(s *flags.Snapshot, q *ofrepAsk, window int64) string {
+// contextTag names what a bulk answer depends on: the state of everything; the window in which its stream's
+// address holds, and the API token with which that ends; the whole context, by a hash, since it may be long;
+// and the environment.
+func contextTag(s *flags.Snapshot, q *ofrepAsk, token string, window int64) string {
 	sum := sha256.Sum256(q.Whole)
 	b := make([]byte, 0, 128)
 	b = append(b, '"')
@@ -167,6 +168,8 @@ func contextTag(s *flags.Snapshot, q *ofrepAsk, window int64) string {
 	b = strconv.AppendInt(b, s.Revision(), 10)
 	b = append(b, '.')
 	b = strconv.AppendInt(b, window, 36)
+	b = append(b, '.')
+	b = append(b, token...)
 	b = append(b, '.')
 	b = base64.RawURLEncoding.AppendEncode(b, sum[:18])
 	b = append(b, '.')

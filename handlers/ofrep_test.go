@@ -254,6 +254,10 @@ func TestOFREPETag(t *testing.T) {
 			t.Errorf("with another %s the ETag is the same", name)
 		}
 	}
+	// The stream's address ends with the token: one who has another now needs another.
+	if other := get(200, "", ask("acme"), "If-None-Match: "+first, s.as("evaluate")); other == first {
+		t.Error("with another token the ETag is the same")
+	}
 	current, modified := eventID(s.db.Current()), s.db.Current().Modified()
 	// An event of a stream about another state than the one served asks for all of it.
 	for _, query := range []string{"?flagConfigEtag=%22" + current + "%22", "?flagConfigEtag=" + current, "?flagConfigEtag=", "?other=1",
