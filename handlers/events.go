@@ -143,7 +143,7 @@ func eventsPart(s *flags.Snapshot, events []flags.Event, ok, member bool) part {
 	if !ok {
 		return part{to: s.Revision(), last: true, text: message("resync", eventID(s), revisionEvent{s.Revision()})}
 	}
-	var p part
+	p := part{to: s.Revision()}
 	for _, e := range events {
 		one := eventMessage(s.Epoch(), e, member)
 		if len(p.text) > 0 && len(p.text)+len(one) > partMost {

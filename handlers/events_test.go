@@ -594,6 +594,14 @@ func TestPartsAreBounded(t *testing.T) {
 	}
 }
 
+// A reader that is ahead when its stream opens, and is not when it is told, goes on from where it is.
+func TestNothingToTell(t *testing.T) {
+	t.Parallel()
+	if p := eventsPart(flags.NewSnapshot("e", 7, nil, nil, nil, nil), nil, true, false); len(p.text) > 0 || p.to != 7 || !p.last {
+		t.Errorf("at the newest revision, 7, the part is %+v", p)
+	}
+}
+
 func TestManyStreams(t *testing.T) {
 	t.Parallel()
 	s := start(t)
