@@ -473,8 +473,6 @@ func (l *load) learn(b *testing.B, s *side) learned {
 			s.status = status
 		}
 		switch {
-		case status == http.StatusNotFound && i == 0:
-			l.skip(b)
 		case status != s.status || status != http.StatusOK && status != http.StatusNotModified:
 			b.Fatalf("%s\n= %d %s", request, status, body)
 		case status == http.StatusOK && !json.Valid(body):
@@ -488,12 +486,6 @@ func (l *load) learn(b *testing.B, s *side) learned {
 		s.sums = nil
 	}
 	return out
-}
-
-// skip notes that the server does not have a scenario's route.
-func (l *load) skip(b *testing.B) {
-	l.table.rows = append(l.table.rows, []string{scenario(b), "", "", "", "", "", "", "", "", "", "skipped: the server does not have the route"})
-	b.SkipNow()
 }
 
 // round has every connection ask without a pause, each its own share of the requests.
@@ -661,13 +653,7 @@ func (s *loaded) change(i int) (revision int64, err error) {
 // memory asks for every tenant's flags in each of the ways that the server has.
 func (l *load) memory(b *testing.B) {
 	server := l.serve(b, 100)
-	requests := evaluations(server.evaluate)
-	if status, _, err := request("http://"+server.addr, server.evaluate, "POST", "/ofrep/v1/evaluate/flags", ofrepContext(0)); err != nil {
-		b.Fatal(err)
-	} else if status == http.StatusOK {
-		requests = append(requests, bulks(server.evaluate)...)
-	}
-	s := server.side(requests)
+	s := server.side(append(evaluations(server.evaluate), bulks(server.evaluate)...))
 	s.varies = true
 	l.learn(b, s)
 	measure(b, s)
@@ -816,8 +802,6 @@ func (l *load) opened(b *testing.B, c *wire) {
 	switch {
 	case err != nil:
 		b.Fatalf("GET /events: %v", err)
-	case status == http.StatusNotFound:
-		l.skip(b)
 	case status != http.StatusOK:
 		b.Fatalf("GET /events = %d", status)
 	}
