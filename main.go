@@ -29,6 +29,7 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/db"
@@ -432,7 +433,8 @@ func (c *call) origins() []string {
 	var out []string
 	for _, text := range strings.FieldsFunc(c.value(originsSetting), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' }) {
 		u, err := url.Parse(text)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+strings.ToLower(u.Host) != strings.ToLower(strings.TrimSuffix(text, "/")) || u.Hostname() == "" || u.User != nil {
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Scheme+"://"+strings.ToLower(u.Host) != strings.ToLower(strings.TrimSuffix(text, "/")) || u.Hostname() == "" || u.User != nil ||
+			strings.HasSuffix(u.Host, ":") || strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII }) {
 			c.mistake(originsSetting, "%q is not an origin such as https://app.example.com; each is named, without a path", text)
 			continue
 		}
@@ -609,7 +611,8 @@ func serve(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	bound := "http://" + listener.Addr().String()
-	if publicURL == "" {
+	byHost := publicURL == ""
+	if byHost {
 		publicURL = bound
 	}
 	if keys == nil {
@@ -703,7 +706,7 @@ func serve(ctx context.Context, c *call) (err error) {
 	if durability == "replicated" {
 		database.AcknowledgeBy(copied.Wait)
 	}
-	appliance := handlers.Appliance{DB: database, Tokens: tokens, Environment: environment, PublicURL: publicURL,
+	appliance := handlers.Appliance{DB: database, Tokens: tokens, Environment: environment, PublicURL: publicURL, ByHost: byHost,
 		Streams: streams, Sessions: sessions, OpenID: openID, Origins: origins, ConfirmGain: confirmGain, Now: time.Now, Replica: copied}
 	if address, ok := listener.Addr().(*net.TCPAddr); ok && address.IP.IsLoopback() && openID.SignIn == nil {
 		appliance.Links = auth.NewLinks(time.Now)

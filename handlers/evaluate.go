@@ -82,9 +82,8 @@ func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
 		return err
 	}
 	buffer := buffers.Get().(*[]byte)
-	defer giveBack(buffer)
 	*buffer = x.appendValues((*buffer)[:0], x.Sheet(t, environment))
-	sendJSON(w, http.StatusOK, *buffer)
+	sendJSON(w, buffer)
 	return nil
 }
 
@@ -95,15 +94,15 @@ func (a *app) answered(w http.ResponseWriter, c call, s *flags.Snapshot, now tim
 	w.(*recorder).frequent = true
 }
 
-// sendJSON answers with a text that is JSON already.
-func sendJSON(w http.ResponseWriter, status int, text []byte) {
+// sendJSON answers with a buffer that holds JSON, and gives it back. After a write that failed HTTP/2 may still
+// read it.
+func sendJSON(w http.ResponseWriter, buffer *[]byte) {
 	h := w.Header()
 	h["Content-Type"] = jsonType
-	h["Content-Length"] = []string{strconv.Itoa(len(text))}
-	if status != http.StatusOK {
-		w.WriteHeader(status)
+	h["Content-Length"] = []string{strconv.Itoa(len(*buffer))}
+	if _, err := w.Write(*buffer); err == nil {
+		giveBack(buffer)
 	}
-	w.Write(text)
 }
 
 var jsonType = []string{"application/json"}

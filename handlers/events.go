@@ -57,8 +57,22 @@ func lastModified(s *flags.Snapshot) int64 {
 
 // streamURL is the address of the stream that tells of changes to a tenant's flags. It stays the same for
 // a.streams.Window.
-func (a *app) streamURL(p *auth.Principal, tenant string, now time.Time) string {
-	return a.publicURL + "/ofrep/v1/stream?credential=" + a.streams.Issue(p, tenant, now)
+func (a *app) streamURL(r *http.Request, p *auth.Principal, tenant string, now time.Time) string {
+	origin := a.publicURL
+	if a.byHost && plainHost(r.Host) {
+		origin = "http://" + r.Host
+	}
+	return origin + "/ofrep/v1/stream?credential=" + a.streams.Issue(p, tenant, now)
+}
+
+// plainHost tells whether a Host header is one that needs no escaping: a name or address, perhaps with a port.
+func plainHost(host string) bool {
+	for _, c := range []byte(host) {
+		if c != '.' && c != ':' && c != '-' && c != '[' && c != ']' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
+		}
+	}
+	return host != ""
 }
 
 // news renders what streams were not told yet, each part once for all that need it. It is for one goroutine.

@@ -93,7 +93,6 @@ func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
 		sheet = x.Fresh(q.tenant, q.environment)
 	}
 	buffer := buffers.Get().(*[]byte)
-	defer giveBack(buffer)
 	b := append((*buffer)[:0], `{"flags":[`...)
 	for i := range x.entries {
 		if i > 0 {
@@ -102,7 +101,7 @@ func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
 		b = x.entries[i].append(b, sheet.Outcomes[i], q.registered)
 	}
 	b = append(b, `],"eventStreams":[{"type":"sse","url":"`...)
-	b = append(b, a.streamURL(c.principal, q.TargetingKey, now)...)
+	b = append(b, a.streamURL(r, c.principal, q.TargetingKey, now)...)
 	b = append(b, `","inactivityDelaySec":120}],"metadata":{"environment":"`...)
 	b = append(b, q.environment...) // a known one needs no escaping
 	b = append(b, `","revision":`...)
@@ -111,7 +110,7 @@ func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
 		b = append(b, unregistered...)
 	}
 	*buffer = append(b, "}}\n"...)
-	sendJSON(w, http.StatusOK, *buffer)
+	sendJSON(w, buffer)
 	return nil
 }
 
@@ -128,11 +127,10 @@ func (a *app) ofrepSingle(w http.ResponseWriter, r *http.Request, c call) error 
 	}
 	a.answered(w, c, x.Snapshot, a.now())
 	buffer := buffers.Get().(*[]byte)
-	defer giveBack(buffer)
 	e := &x.entries[i]
 	*buffer = append(e.append((*buffer)[:0], e.flag.Outcome(q.tenant, q.environment), q.registered), '\n')
 	w.Header()["Cache-Control"] = noStore
-	sendJSON(w, http.StatusOK, *buffer)
+	sendJSON(w, buffer)
 	return nil
 }
 

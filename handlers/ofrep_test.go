@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/dezky/platform-api/auth/authtest"
 	"github.com/dezky/platform-api/db"
+	"github.com/dezky/platform-api/db/dbtest"
 	"github.com/dezky/platform-api/flags"
 )
 
@@ -323,4 +325,32 @@ func TestOFREPStreamAddress(t *testing.T) {
 	s.want(t, 200, line, "", nobody) // as long as the next hour lasts
 	s.moveClock(time.Hour)
 	s.want(t, 401, line, "", nobody)
+}
+
+// Where nobody said by which address the server is reached, a stream's address goes by the one that was asked.
+func TestOFREPStreamAddressByHost(t *testing.T) {
+	t.Parallel()
+	s := listen(t, readSpec())
+	s.db = dbtest.OpenAt(t, t.TempDir(), s.now)
+	a := appliance(t, s.db, s.now, discard, "http://[::]:3001")
+	a.ByHost = true
+	if err := s.Start(a); err != nil {
+		t.Fatal(err)
+	}
+	s.token(t, db.NewToken{Name: "operator", Role: "operator"})
+	s.registry(t)
+	for host, want := range map[string]string{"flags.internal:3001": "http://flags.internal:3001/", "[fd00::1]:3001": "http://[fd00::1]:3001/", "a'b": "http://[::]:3001/"} {
+		r := s.request(t, "POST /ofrep/v1/evaluate/flags", ask("acme"))
+		r.Host = host
+		response, err := s.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got bulk
+		err = json.NewDecoder(response.Body).Decode(&got)
+		response.Body.Close()
+		if err != nil || len(got.Streams) != 1 || !strings.HasPrefix(got.Streams[0].URL, want+"ofrep/v1/stream?") {
+			t.Errorf("asked as %s the streams are %s, %v, want one at %s", host, show(got.Streams), err, want)
+		}
+	}
 }

@@ -42,6 +42,7 @@ type app struct {
 	links        *auth.Links  // nil: nobody signs in by link here
 	announceLink func(secret string)
 	publicURL    string
+	byHost       bool
 	streams      *auth.StreamKeys
 	hub          *hub
 	confirmGain  int

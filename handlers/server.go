@@ -44,6 +44,7 @@ type Appliance struct {
 	Tokens      *auth.Tokens
 	Environment string // the default environment: what is assumed where none is named
 	PublicURL   string // scheme and host by which browsers reach the server
+	ByHost      bool   // PublicURL is made up: services are told addresses by the Host that they asked
 
 	Streams      *auth.StreamKeys // of the credentials in streams' URLs
 	Sessions     *auth.Sessions
@@ -107,7 +108,7 @@ func (s *Server) Start(a Appliance) error {
 	app := &app{server: s, db: a.DB, tokens: a.Tokens, environment: a.Environment, csrf: csrf,
 		bearers: auth.Bearers{Tokens: a.Tokens}, openID: a.OpenID, failures: auth.NewFailures(a.Now),
 		sessions: a.Sessions, links: a.Links, announceLink: a.AnnounceLink, confirmGain: a.ConfirmGain,
-		publicURL: a.PublicURL, streams: a.Streams,
+		publicURL: a.PublicURL, byHost: a.ByHost, streams: a.Streams,
 		now: a.Now, started: a.Now(), secure: strings.HasPrefix(a.PublicURL, "https:"), quit: s.quit, reach: &flags.Reach{}, replica: a.Replica,
 		origins: a.Origins, stats: stats{unrouted: {}}, answers: &answers{live: a.DB.Live()},
 		// The document is read when someone first asks for the page: a start need not wait for it.
