@@ -35,7 +35,7 @@ func (s *Snapshot) Flips(changes []TenantChange, limit int) []Flip {
 	gained, lost := make([]bool, len(moves)), make([]bool, len(moves))
 	for _, f := range s.flags {
 		r := s.reach(f)
-		if f.State == On || r.nobody() {
+		if f.State == On || r.nobody() || r.envs == 0 {
 			continue
 		}
 		moved := false
@@ -49,19 +49,15 @@ func (s *Snapshot) Flips(changes []TenantChange, limit int) []Flip {
 		}
 		var impact []EnvImpact
 		for i, c := range changes {
-			has := c.After // who is within the scope
-			if m := moveOf[i]; lost[m] {
-				has = c.Before
-			} else if !gained[m] {
+			m := moveOf[i]
+			if !gained[m] && !lost[m] || !admits(f.Scope.TenantSlugs, c.After.Slug) || f.State == Rollout && !f.InRolloutBucket(c.After) {
 				continue
 			}
-			bucket := -1
-			set := uint64(r.of(has, &bucket))
-			if set != 0 && impact == nil {
+			if impact == nil {
 				impact = make([]EnvImpact, len(s.environments))
 			}
-			for ; set != 0; set &= set - 1 {
-				impact[bits.TrailingZeros64(set)].add(c.After, has == c.After, limit)
+			for set := uint64(r.envs); set != 0; set &= set - 1 {
+				impact[bits.TrailingZeros64(set)].add(c.After, gained[m], limit)
 			}
 		}
 		if impact != nil {

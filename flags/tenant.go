@@ -126,9 +126,11 @@ func (p *TenantPatch) Apply(t Tenant, known Known) (Tenant, error) {
 	have("slug", &t.Slug, p.Slug, true, fixed("slug", t.Slug, checkTenantSlug))
 	have("name", &t.Name, p.Name, true, checkName)
 	have("plan", &t.Plan, p.Plan, true, func(v string) string {
-		if !slices.Contains(Plans, v) {
+		i := slices.Index(Plans, v)
+		if i < 0 {
 			return unknownMessage(AxisPlans, v)
 		}
+		t.Plan = Plans[i] // many have the same: one text for all
 		return ""
 	})
 	before := t.PartnerSlug
