@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dezky/platform-api/flags"
 )
@@ -146,6 +148,90 @@ func BenchmarkPatchTenant(b *testing.B) {
 			i++
 		}
 	})
+}
+
+// A change of plan that flips every flag whose scope names a plan: half of 1,000.
+func BenchmarkTenantFlips(b *testing.B) {
+	d := openTest(b, Options{Environments: []string{"production", "staging", "development"}})
+	document := flags.Document{Partners: manyPartners(), Tenants: manyTenants(10_000), Flags: manyFlags(largeFlags)}
+	for i := range document.Flags {
+		document.Flags[i].Patch = flags.Patch{State: new(flags.Targeted), Scope: map[flags.Axis][]string{flags.AxisPlans: {flags.Plans[1+i%2]}}}
+	}
+	must(d.Import(b.Context(), ops, document, Import{}))(b)
+	i, flipped := 0, 0
+	for b.Loop() {
+		x := must(d.PatchTenant(b.Context(), ops, "tenant-000007", flags.TenantPatch{Plan: &flags.Plans[2*(i%2)]}))(b)
+		flipped = len(x.Flips)
+		i++
+	}
+	b.ReportMetric(float64(flipped), "flips")
+}
+
+// 100,000 tenants to an appliance with 1,000 flags, as lines: all of them new, all with another plan, all as
+// they are.
+func BenchmarkImportTenants100k(b *testing.B) {
+	lines := func(plan int) string {
+		var out strings.Builder
+		for i, p := range manyTenants(largeTenants) {
+			fmt.Fprintf(&out, `{"id":%q,"slug":%q,"name":%q,"plan":%q`, *p.ID, *p.Slug, *p.Name, flags.Plans[(i+plan)%3])
+			if p.PartnerSlug != nil {
+				fmt.Fprintf(&out, `,"partnerSlug":%q`, *p.PartnerSlug)
+			}
+			out.WriteString("}\n")
+		}
+		return out.String()
+	}
+	texts := []string{lines(0), lines(1)}
+	for _, bb := range []struct {
+		name         string
+		first, again int // -1: none before
+	}{{"new", -1, 0}, {"moved", 0, 1}, {"same", 0, 0}} {
+		b.Run(bb.name, func(b *testing.B) {
+			take := func(d *DB, text string) ImportedTenants {
+				return must(d.ImportTenants(b.Context(), ops, must(flags.DecodeTenantLines(strings.NewReader(text)))(b), TenantImport{}))(b)
+			}
+			var peak float64
+			for b.Loop() {
+				b.StopTimer()
+				d := openTest(b, Options{Environments: []string{"production", "staging", "development"}})
+				must(d.Import(b.Context(), ops, flags.Document{Partners: manyPartners(), Flags: manyFlags(largeFlags)}, Import{}))(b)
+				if bb.first >= 0 {
+					take(d, texts[bb.first])
+				}
+				before := heap()
+				stop := watchHeap()
+				b.StartTimer()
+				done := take(d, texts[bb.again])
+				b.StopTimer()
+				peak = max(peak, stop()-before)
+				b.ReportMetric(float64(len(done.Flips)), "flips")
+				closeTest(b, d)
+				b.StartTimer()
+			}
+			b.ReportMetric(peak, "peak-MB")
+		})
+	}
+}
+
+// watchHeap looks at the memory in use each few milliseconds until it is stopped, and returns the most.
+func watchHeap() (stop func() float64) {
+	end, most := make(chan struct{}), make(chan float64)
+	go func() {
+		peak := uint64(0)
+		for ticks := time.NewTicker(5 * time.Millisecond); ; {
+			select {
+			case <-ticks.C:
+				sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+				metrics.Read(sample)
+				peak = max(peak, sample[0].Value.Uint64())
+			case <-end:
+				ticks.Stop()
+				most <- float64(peak) / (1 << 20)
+				return
+			}
+		}
+	}()
+	return func() float64 { close(end); return <-most }
 }
 
 // 10,000 tenants into an empty database.

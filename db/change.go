@@ -40,7 +40,9 @@ type tx struct {
 	revision int64       // the next one, or the present one until flags or registry change
 	changed  bool        // whether flags or registry changed
 	entries  []flags.Entry
-	events   []flags.Event // one for each revision
+	brief    bool                     // entries are kept without their changes: there are very many
+	events   []flags.Event            // one for each revision
+	moved    map[string]*flags.Tenant // by slug, as they were: tenants with another plan or partner, not told by flip yet
 }
 
 // prepare prepares a statement once per transaction.
@@ -105,7 +107,7 @@ func (db *DB) transact(ctx context.Context, fn func(*tx) error) (err error) {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer sqlTx.Rollback()
-	if err := fn(&tx{ctx: ctx, sql: sqlTx, statements: map[string]*sql.Stmt{}, db: db}); err != nil {
+	if err := fn(&tx{ctx: ctx, sql: sqlTx, statements: map[string]*sql.Stmt{}, db: db, moved: map[string]*flags.Tenant{}}); err != nil {
 		if errors.Is(err, errRollback) {
 			return nil
 		}
@@ -185,6 +187,9 @@ func (tx *tx) step(by By, fn func(*tx) error) error {
 	if err := fn(tx); err != nil {
 		return err
 	}
+	if _, err := tx.flip(); err != nil {
+		return err
+	}
 	if !tx.changed {
 		return nil
 	}
@@ -193,16 +198,18 @@ func (tx *tx) step(by By, fn func(*tx) error) error {
 	return tx.exec("UPDATE instance SET revision = ?", tx.revision)
 }
 
-// event tells subscribers what the entries of one revision say.
+// event tells subscribers what the entries of one revision say. Flags that flipped did not change, and only for
+// the tenants named: to name them would have every client of every tenant ask again.
 func (tx *tx) event(entries []flags.Entry) flags.Event {
 	e := flags.Event{Revision: tx.revision, At: tx.at, Actor: tx.by.Actor, Action: entries[0].Action}
 	for _, entry := range entries {
-		switch entry.Kind {
-		case flags.KindFlag:
+		switch {
+		case entry.Action == flags.Flipped:
+		case entry.Kind == flags.KindFlag:
 			e.Flags = append(e.Flags, entry.Name)
-		case flags.KindTenant:
+		case entry.Kind == flags.KindTenant:
 			e.Tenants = append(e.Tenants, entry.Name)
-		case flags.KindPartner:
+		case entry.Kind == flags.KindPartner:
 			e.Partners = append(e.Partners, entry.Name)
 		}
 	}
@@ -219,11 +226,15 @@ func (tx *tx) touch() {
 
 // log adds an entry about something that this transaction changed.
 func (tx *tx) log(e flags.Entry) error {
-	tx.entries = append(tx.entries, e)
 	changes, err := toJSON(e.Changes)
 	if err != nil {
 		return err
 	}
+	kept := e
+	if tx.brief {
+		kept.Changes = nil
+	}
+	tx.entries = append(tx.entries, kept)
 	var version, impact any
 	if e.Version > 0 {
 		version = e.Version

@@ -335,7 +335,7 @@ func TestEpochs(t *testing.T) {
 func pragmas(t *testing.T, c *sql.Conn) string {
 	t.Helper()
 	var out []string
-	for _, name := range []string{"synchronous", "journal_mode", "foreign_keys", "busy_timeout", "query_only", "wal_autocheckpoint"} {
+	for _, name := range []string{"synchronous", "journal_mode", "foreign_keys", "busy_timeout", "query_only", "wal_autocheckpoint", "temp_store"} {
 		var value string
 		if err := c.QueryRowContext(t.Context(), "PRAGMA "+name).Scan(&value); err != nil {
 			t.Fatal(err)
@@ -354,9 +354,9 @@ func TestPragmas(t *testing.T) {
 		size int
 		want string
 	}{
-		{"writer", d.writer.sql, 1, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=0 wal_autocheckpoint=1000"},
-		{"readers", d.reader.sql, readers, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=1 wal_autocheckpoint=1000"},
-		{"writer beside", second.writer.sql, 1, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=0 wal_autocheckpoint=1000"},
+		{"writer", d.writer.sql, 1, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=0 wal_autocheckpoint=1000 temp_store=2"},
+		{"readers", d.reader.sql, readers, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=1 wal_autocheckpoint=1000 temp_store=0"},
+		{"writer beside", second.writer.sql, 1, "synchronous=2 journal_mode=wal foreign_keys=1 busy_timeout=5000 query_only=0 wal_autocheckpoint=1000 temp_store=2"},
 	} {
 		t.Run(pool.name, func(t *testing.T) {
 			if got := pool.pool.Stats().MaxOpenConnections; got != pool.size {

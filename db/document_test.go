@@ -108,6 +108,9 @@ deleted tenant acme
 			"flags": [{"key": "alpha"}, {"key": "beta", "scope": {"partnerSlugs": ["fjordit"]}}]}`, true,
 			`updated tenant globex
   partnerSlug: "nordhost" -> "fjordit"
+flipped flag beta "flipped by registry change"
+  production: +0 [] -1 [globex]
+  staging: +0 [] -1 [globex]
 updated flag beta v2
   scope.partnerSlugs: ["nordhost"] -> ["fjordit"]
   production: +1 [globex] -1 [initech]

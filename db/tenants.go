@@ -57,34 +57,32 @@ func (db *DB) CreateTenant(ctx context.Context, by By, p flags.TenantPatch) (*fl
 
 // PutTenant makes the tenant with the slug what p says, creating it if need be: what p leaves out is
 // what it would be for a new tenant. It tells whether it was created.
-func (db *DB) PutTenant(ctx context.Context, by By, slug string, p flags.TenantPatch) (t *flags.Tenant, created bool, err error) {
+func (db *DB) PutTenant(ctx context.Context, by By, slug string, p flags.TenantPatch) (t *flags.ChangedTenant, created bool, err error) {
 	err = db.change(ctx, by, func(tx *tx) (err error) {
-		before := tx.edit.Tenant(slug)
-		if before == nil {
-			created = true
-			t, err = tx.createTenantAt(slug, p)
-			return err
-		}
-		blank := *before
-		blank.Name, blank.Plan, blank.PartnerSlug, blank.Status = "", "", "", ""
-		next, err := p.Apply(blank, tx.knownOr(before))
-		if err != nil {
-			return err
-		}
-		t, err = tx.updateTenant(before, next)
+		created = tx.edit.Tenant(slug) == nil
+		t, err = tx.withFlips(tx.upsertTenant(slug, p))
 		return err
 	})
 	return t, created, err
 }
 
 // PatchTenant changes a tenant. A patch that changes nothing writes nothing.
-func (db *DB) PatchTenant(ctx context.Context, by By, slug string, p flags.TenantPatch) (*flags.Tenant, error) {
-	var out *flags.Tenant
+func (db *DB) PatchTenant(ctx context.Context, by By, slug string, p flags.TenantPatch) (*flags.ChangedTenant, error) {
+	var out *flags.ChangedTenant
 	err := db.change(ctx, by, func(tx *tx) (err error) {
-		out, err = tx.patchTenant(slug, p)
+		out, err = tx.withFlips(tx.patchTenant(slug, p))
 		return err
 	})
 	return out, err
+}
+
+// withFlips adds what the one change of this transaction flipped.
+func (tx *tx) withFlips(t *flags.Tenant, err error) (*flags.ChangedTenant, error) {
+	if err != nil {
+		return nil, err
+	}
+	flips, err := tx.flip()
+	return &flags.ChangedTenant{Tenant: t, Flips: tx.edit.View().OfTenant(flips)}, err
 }
 
 // DeleteTenant removes a tenant that no scope names; else the error is a *flags.Conflict with the flags.
@@ -132,6 +130,21 @@ func (tx *tx) createTenantAt(slug string, p flags.TenantPatch) (*flags.Tenant, e
 	}
 	next.CreatedAt, next.UpdatedAt = tx.at, tx.at
 	return tx.putTenant(nil, next, flags.Created)
+}
+
+// upsertTenant makes the tenant with the slug what p says.
+func (tx *tx) upsertTenant(slug string, p flags.TenantPatch) (*flags.Tenant, error) {
+	before := tx.edit.Tenant(slug)
+	if before == nil {
+		return tx.createTenantAt(slug, p)
+	}
+	blank := *before
+	blank.Name, blank.Plan, blank.PartnerSlug, blank.Status = "", "", "", ""
+	next, err := p.Apply(blank, tx.knownOr(before))
+	if err != nil {
+		return nil, err
+	}
+	return tx.updateTenant(before, next)
 }
 
 // tenantWithID returns the slug of the tenant with the id, or "".
@@ -185,6 +198,9 @@ func (tx *tx) putTenant(before *flags.Tenant, next flags.Tenant, action flags.Ac
 		return nil, fmt.Errorf("tenant %q: %w", next.Slug, err)
 	}
 	tx.touch()
+	if _, known := tx.moved[next.Slug]; before != nil && !known && (before.Plan != next.Plan || before.PartnerSlug != next.PartnerSlug) {
+		tx.moved[next.Slug] = before
+	}
 	tx.edit.SetTenant(next.Slug, &next)
 	return &next, tx.log(flags.Entry{Kind: flags.KindTenant, Name: next.Slug, Action: action, Changes: flags.DiffTenant(before, &next)})
 }
@@ -208,6 +224,7 @@ func (tx *tx) deleteTenant(slug string) error {
 		return fmt.Errorf("tenant %q: %w", slug, err)
 	}
 	tx.touch()
+	delete(tx.moved, slug)
 	tx.edit.SetTenant(slug, nil)
 	return tx.log(flags.Entry{Kind: flags.KindTenant, Name: slug, Action: flags.Deleted, Changes: flags.DiffTenant(before, nil)})
 }

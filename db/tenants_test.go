@@ -6,8 +6,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/dezky/platform-api/flags"
 )
 
 // seededRand is randomness that is the same in every run.
@@ -19,25 +17,26 @@ func TestTenantLife(t *testing.T) {
 	d := openTest(t, Options{Now: c.now, Rand: seededRand()})
 	importTest(t, d, `{"partners": [{"slug": "fjordit", "name": "Fjord IT"}, {"slug": "nordhost", "name": "Nordhost"}]}`)
 	ctx := t.Context()
-	patch := func(body string) func() (*flags.Tenant, error) {
-		return func() (*flags.Tenant, error) { return d.PatchTenant(ctx, ops, "acme", tenantOf(t, body)) }
+	patch := func(body string) func() (any, error) {
+		return func() (any, error) { return d.PatchTenant(ctx, ops, "acme", tenantOf(t, body)) }
 	}
 	var created bool
-	put := func(body string) func() (*flags.Tenant, error) {
-		return func() (x *flags.Tenant, err error) {
-			x, created, err = d.PutTenant(ctx, ops, "acme", tenantOf(t, body))
+	put := func(body string) func() (any, error) {
+		return func() (any, error) {
+			x, is, err := d.PutTenant(ctx, ops, "acme", tenantOf(t, body))
+			created = is
 			return x, err
 		}
 	}
-	remove := func() (*flags.Tenant, error) { return nil, d.DeleteTenant(ctx, ops, "acme") }
+	remove := func() (any, error) { return nil, d.DeleteTenant(ctx, ops, "acme") }
 	steps := []struct {
 		name    string
-		do      func() (*flags.Tenant, error)
+		do      func() (any, error)
 		want    string
 		log     string // the new entry, "" for none
 		created bool   // of put
 	}{
-		{"created, with an id of its own", func() (*flags.Tenant, error) {
+		{"created, with an id of its own", func() (any, error) {
 			return d.CreateTenant(ctx, ops, tenantOf(t, `{"slug": "acme", "name": " Acme ", "plan": "starter"}`))
 		}, `{"id":"1a6f419ec627c76b1bfb1fa3","slug":"acme","name":"Acme","plan":"starter","partnerSlug":null,"status":"active","provisioningStatus":{},"provisioningErrors":{},"createdAt":"2026-01-02T03:04:06Z","updatedAt":"2026-01-02T03:04:06Z"}`,
 			`#3 03:04:06 r2 ops@dezky.example: created tenant acme

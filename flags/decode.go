@@ -52,10 +52,11 @@ func (v *value) member(name string) *value {
 }
 
 // parse reads exactly one JSON value, strictly (RFC 8259, names unique, UTF-8, no lone surrogates).
-func parse(body []byte) (value, error) { return parseBody(body, false) }
+func parse(body []byte) (value, error) { return parseBody(body, false, inBody) }
 
-// parseBody is parse; with anyText, texts may have what stands for characters that could not be read.
-func parseBody(body []byte, anyText bool) (value, error) {
+// parseBody is parse; with anyText, texts may have what stands for characters that could not be read. position
+// says in words where a mistake is.
+func parseBody(body []byte, anyText bool, position func(line, column int) string) (value, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return value{}, &Malformed{"", "is empty; a JSON object is expected"}
 	}
@@ -66,8 +67,7 @@ func parseBody(body []byte, anyText bool) (value, error) {
 	if err := json.Unmarshal(body, &whole); err != nil {
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
-			line, column := position(body, int(syntax.Offset))
-			return value{}, &Malformed{"", fmt.Sprintf("is not JSON: %s at line %d, column %d", err, line, column)}
+			return value{}, &Malformed{"", fmt.Sprintf("is not JSON: %s at %s", err, position(lineAndColumn(body, int(syntax.Offset))))}
 		}
 		return value{}, &Malformed{"", "is not JSON: " + err.Error()}
 	}
@@ -81,7 +81,9 @@ type parser struct {
 	anyText bool
 }
 
-func position(body []byte, offset int) (line, column int) {
+func inBody(line, column int) string { return fmt.Sprintf("line %d, column %d", line, column) }
+
+func lineAndColumn(body []byte, offset int) (line, column int) {
 	head := body[:min(max(offset-1, 0), len(body))]
 	return 1 + bytes.Count(head, []byte("\n")), len(head) - bytes.LastIndexByte(head, '\n')
 }
@@ -403,7 +405,7 @@ func (r *reader) newFlag(v value) NewFlag {
 
 // required reports a text that was not given; one that was given as null is reported already.
 func (r *reader) required(name string, got *string) {
-	if got == nil && !(&Invalid{r.problems}).names(name) {
+	if got == nil && !(&Invalid{Errors: r.problems}).names(name) {
 		r.problem(name, "is required")
 	}
 }
@@ -452,7 +454,7 @@ func DecodeRestore(body []byte) (version int64, note string, problems []FieldErr
 		r.problem("version", "must be a whole number from 1")
 	case number != nil:
 		version = *number
-	case !(&Invalid{r.problems}).names("version"):
+	case !(&Invalid{Errors: r.problems}).names("version"):
 		r.problem("version", "is required")
 	}
 	return version, note, r.problems, r.err()

@@ -29,7 +29,7 @@ func DecodeDocument(body []byte) (Document, error) {
 		"flags":    func(path string, v value) { d.Flags = elements(r, path, v, (*reader).newFlag) },
 	})
 	if r.malformed == nil && len(r.problems) > 0 { // a list that is null
-		return d, &Invalid{r.problems}
+		return d, &Invalid{Errors: r.problems}
 	}
 	return d, r.err()
 }

@@ -21,6 +21,7 @@ type FieldError struct {
 // Invalid is every bad value of a request at once: right JSON types, wrong contents.
 type Invalid struct {
 	Errors []FieldError
+	More   int // how many there are beside those in Errors, of an import with very many
 }
 
 func (e *Invalid) Error() string {
@@ -37,7 +38,7 @@ func (e *Invalid) Prefixed(path string) *Invalid {
 	for i, f := range e.Errors {
 		out[i] = FieldError{joinPath(path, f.Field), f.Message}
 	}
-	return &Invalid{out}
+	return &Invalid{Errors: out, More: e.More}
 }
 
 // Conflict explains an ErrConflict: a name already taken, or something still in use.

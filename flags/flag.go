@@ -170,7 +170,7 @@ type Known func(a Axis, value string) bool
 // Apply returns f as changed by p, or *Invalid naming every bad field. Values that f already has on an
 // axis stay allowed when they are no longer known; a value that p adds must be known.
 func (p *Patch) Apply(f Flag, known Known) (Flag, error) {
-	bad := Invalid{slices.Clone(p.Problems)}
+	bad := Invalid{Errors: slices.Clone(p.Problems)}
 	fail := func(field, message string) { bad.Errors = append(bad.Errors, FieldError{field, message}) }
 
 	if p.Description != nil {

@@ -24,7 +24,8 @@ const (
 // Action says what was done.
 type Action string
 
-// The actions in the log. Killed is a live flag set to off and pct 0; Revoked is a token's.
+// The actions in the log. Killed is a live flag set to off and pct 0; Revoked is a token's; Flipped says that
+// tenants gained or lost a flag by a change of the registry, which is no version of the flag.
 const (
 	Created  Action = "created"
 	Updated  Action = "updated"
@@ -32,6 +33,7 @@ const (
 	Deleted  Action = "deleted"
 	Restored Action = "restored"
 	Revoked  Action = "revoked"
+	Flipped  Action = "flipped"
 )
 
 // Via is the entrance by which a change came.

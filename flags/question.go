@@ -42,7 +42,7 @@ func DecodeQuestion(body []byte) (Question, error) {
 		return q, err
 	}
 	if len(r.problems) > 0 {
-		return q, &Invalid{r.problems}
+		return q, &Invalid{Errors: r.problems}
 	}
 	return q, nil
 }
@@ -131,7 +131,7 @@ func DecodeContext(body []byte) (Context, error) {
 	if c, ok := scanContext(body); ok {
 		return c, nil
 	}
-	v, err := parseBody(body, true)
+	v, err := parseBody(body, true, inBody)
 	if err != nil {
 		return Context{}, &ContextError{ParseError, err.Error()}
 	}

@@ -26,7 +26,7 @@ func FuzzScan(f *testing.F) {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		v, err := parseBody(body, true)
+		v, err := parseBody(body, true, inBody)
 		if q, ok := scanQuestion(body); ok {
 			slug, environment := v.member("tenantSlug"), v.member("environment")
 			if err != nil || slug == nil || slug.kind != "a string" || slug.text != q.TenantSlug ||

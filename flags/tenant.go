@@ -38,22 +38,27 @@ type Tenant struct {
 	ProvisioningErrors map[string]string
 }
 
-// MarshalJSON writes no partner as null and no integrations as empty objects.
-func (t Tenant) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		ID                 string            `json:"id"`
-		Slug               string            `json:"slug"`
-		Name               string            `json:"name"`
-		Plan               string            `json:"plan"`
-		PartnerSlug        *string           `json:"partnerSlug"`
-		Status             string            `json:"status"`
-		ProvisioningStatus map[string]string `json:"provisioningStatus"`
-		ProvisioningErrors map[string]string `json:"provisioningErrors"`
-		CreatedAt          time.Time         `json:"createdAt"`
-		UpdatedAt          time.Time         `json:"updatedAt"`
-	}{t.ID, t.Slug, t.Name, t.Plan, optional(t.PartnerSlug), t.Status,
-		orEmpty(t.ProvisioningStatus), orEmpty(t.ProvisioningErrors), t.CreatedAt, t.UpdatedAt})
+// tenantFields is a tenant in JSON.
+type tenantFields struct {
+	ID                 string            `json:"id"`
+	Slug               string            `json:"slug"`
+	Name               string            `json:"name"`
+	Plan               string            `json:"plan"`
+	PartnerSlug        *string           `json:"partnerSlug"`
+	Status             string            `json:"status"`
+	ProvisioningStatus map[string]string `json:"provisioningStatus"`
+	ProvisioningErrors map[string]string `json:"provisioningErrors"`
+	CreatedAt          time.Time         `json:"createdAt"`
+	UpdatedAt          time.Time         `json:"updatedAt"`
 }
+
+func (t *Tenant) fields() tenantFields {
+	return tenantFields{t.ID, t.Slug, t.Name, t.Plan, optional(t.PartnerSlug), t.Status,
+		orEmpty(t.ProvisioningStatus), orEmpty(t.ProvisioningErrors), t.CreatedAt, t.UpdatedAt}
+}
+
+// MarshalJSON writes no partner as null and no integrations as empty objects.
+func (t Tenant) MarshalJSON() ([]byte, error) { return json.Marshal(t.fields()) }
 
 // optional is the JSON form of a text that may be missing: null for "".
 func optional(s string) *string {
@@ -92,7 +97,7 @@ type TenantPatch struct {
 // Apply returns t as changed by p, or *Invalid naming every bad field. An id or slug that t has already
 // can't be changed; on a new tenant slug, name and plan are required. An empty PartnerSlug is none.
 func (p *TenantPatch) Apply(t Tenant, known Known) (Tenant, error) {
-	bad := Invalid{slices.Clone(p.Problems)}
+	bad := Invalid{Errors: slices.Clone(p.Problems)}
 	fail := func(field, message string) { bad.Errors = append(bad.Errors, FieldError{field, message}) }
 
 	// have is the field's text after the change; a name whose decoding failed is not also called missing.
@@ -121,9 +126,11 @@ func (p *TenantPatch) Apply(t Tenant, known Known) (Tenant, error) {
 	have("slug", &t.Slug, p.Slug, true, fixed("slug", t.Slug, checkTenantSlug))
 	have("name", &t.Name, p.Name, true, checkName)
 	have("plan", &t.Plan, p.Plan, true, func(v string) string {
-		if !slices.Contains(Plans, v) {
+		i := slices.Index(Plans, v)
+		if i < 0 {
 			return unknownMessage(AxisPlans, v)
 		}
+		t.Plan = Plans[i] // many have the same: one text for all
 		return ""
 	})
 	before := t.PartnerSlug

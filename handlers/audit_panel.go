@@ -25,7 +25,7 @@ const (
 )
 
 // actions are those that the log knows, as the filter offers them.
-var actions = []flags.Action{flags.Created, flags.Updated, flags.Killed, flags.Deleted, flags.Restored, flags.Revoked}
+var actions = []flags.Action{flags.Created, flags.Updated, flags.Killed, flags.Deleted, flags.Restored, flags.Revoked, flags.Flipped}
 
 // auditFilter reads the log's filter out of an address. Unknown actions are ignored.
 func auditFilter(r *http.Request) (templates.AuditFilter, db.HistoryFilter) {

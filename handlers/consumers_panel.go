@@ -19,7 +19,9 @@ const (
 	watchedFor     = 10 * time.Minute // how long after a change the panel asks each second who has it
 )
 
-// arrival says at how many consumers the last of a flag's entries, the newest first, has arrived.
+// arrival says at how many consumers the last of a flag's versions, the newest first, has arrived. A registry
+// change that flips the flag does not count: it concerns who asks about its tenants, not all, and a nightly
+// import would hide whether a kill has arrived.
 func (a *app) arrival(key string, entries []flags.Entry) templates.FlagConsumers {
 	now, all := a.now(), a.consuming()
 	out := templates.FlagConsumers{Key: key}
@@ -128,7 +130,7 @@ func (a *app) flagConsumers(w http.ResponseWriter, r *http.Request, v visit) err
 	if err != nil {
 		return err
 	}
-	entries, err := a.flagEntries(r, db.HistoryFilter{Flag: f.Key, Limit: 1})
+	entries, err := a.flagEntries(r, db.HistoryFilter{Flag: f.Key, Versions: true, Limit: 1})
 	if err != nil {
 		return err
 	}

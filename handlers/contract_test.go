@@ -41,6 +41,8 @@ var samples = map[string]struct{ line, body string }{
 	"putTenant":       {"PUT /tenants/umbrella", `{"name":"Umbrella","plan":"business"}`},
 	"updateTenant":    {"PATCH /tenants/umbrella", `{"plan":"starter"}`},
 	"deleteTenant":    {"DELETE /tenants/umbrella", ""},
+	"previewTenant":   {"POST /tenants/umbrella/impact", `{"plan":"starter"}`},
+	"importTenants":   {"POST /tenants/import", `{"slug":"hooli","name":"Hooli","plan":"starter"}`},
 	"listPartners":    {"GET /partners", ""},
 	"createPartner":   {"POST /partners", `{"slug":"mailbyen","name":"Mailbyen"}`},
 	"getPartner":      {"GET /partners/fjordit", ""},
@@ -52,6 +54,12 @@ var samples = map[string]struct{ line, body string }{
 	"getDocs":         {"GET /docs", ""},
 	"getMetrics":      {"GET /metrics", ""},
 }
+
+// The headers of what an import takes.
+const (
+	ndjson   = "Content-Type: application/x-ndjson"
+	csvTable = "Content-Type: text/csv"
+)
 
 // eachOperation visits the operations of the document in order.
 func eachOperation(visit func(path, method string, op *openapi3.Operation)) {
@@ -128,6 +136,8 @@ func TestDocumentHasTheRoutes(t *testing.T) {
 		}
 		var want []string
 		switch {
+		case rt.body == rowsBody:
+			want = []string{"application/x-ndjson", "text/csv"}
 		case rt.body != noBody && rt.method == "PATCH":
 			want = []string{"application/json", "application/merge-patch+json"}
 		case rt.body != noBody:
@@ -214,10 +224,14 @@ func TestContract(t *testing.T) {
 			return // its credential is another kind; see below
 		}
 		body := op.RequestBody != nil
+		media := "Content-Type: application/json"
+		if op.OperationID == "importTenants" {
+			media = ndjson
+		}
 		for status := range op.Responses.Map() {
 			switch {
 			case status == "400" && body:
-				s.want(t, 400, sample.line, "{")
+				s.want(t, 400, sample.line, "{", media)
 			case status == "401":
 				s.want(t, 401, sample.line, sample.body, nobody)
 			case status == "403" && op.OperationID == "streamEvents":
@@ -228,6 +242,8 @@ func TestContract(t *testing.T) {
 				s.want(t, 403, sample.line, sample.body, s.as("evaluate"))
 			case status == "404" && strings.Contains(path, "{"):
 				s.want(t, 404, strings.NewReplacer("search", "missing", "umbrella", "missing", "fjordit", "missing").Replace(sample.line), sample.body)
+			case status == "413" && op.OperationID == "importTenants":
+				s.want(t, 413, sample.line, strings.Repeat("{}\n", 100_001), media)
 			case status == "413":
 				s.want(t, 413, sample.line, sample.body+strings.Repeat(" ", largeBody))
 			case status == "415":
@@ -283,6 +299,8 @@ func TestContract(t *testing.T) {
 		{422, "PUT /tenants/acme", `{}`, nil},
 		{409, "PUT /tenants/hooli", `{"id":"t1","name":"Hooli","plan":"starter"}`, nil},
 		{422, "PATCH /tenants/acme", `{"plan":"gold"}`, nil},
+		{422, "POST /tenants/acme/impact", `{"plan":"gold"}`, nil},
+		{422, "POST /tenants/import", `{}`, []string{ndjson}},
 		{409, "DELETE /tenants/globex", "", nil},
 		{422, "GET /partners?limit=1001", "", nil},
 		{422, "POST /partners", `{}`, nil},
@@ -307,6 +325,8 @@ func TestContract(t *testing.T) {
 		{201, "PUT /tenants/pied-piper", `{"name":"Pied Piper","plan":"business"}`, nil},
 		{200, "PUT /tenants/pied-piper", `{"name":"Pied Piper","plan":"starter"}`, nil},
 		{200, "PATCH /tenants/hooli", `{"plan":"business"}`, nil},
+		{200, "POST /tenants/hooli/impact", `{"plan":"enterprise"}`, nil},
+		{200, "POST /tenants/import", `{"slug":"hooli","name":"Hooli","plan":"enterprise"}`, []string{ndjson}},
 		{204, "DELETE /tenants/hooli", "", nil},
 		{200, "GET /partners", "", nil},
 		{201, "POST /partners", `{"slug":"mailbyen","name":"Mailbyen"}`, nil},

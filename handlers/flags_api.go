@@ -73,7 +73,7 @@ type flagWithHistory struct {
 
 // whole adds its recent history to a flag.
 func (a *app) whole(r *http.Request, f *flags.Flag) (*flagWithHistory, error) {
-	entries, err := a.flagEntries(r, db.HistoryFilter{Flag: f.Key, Limit: recent})
+	entries, err := a.flagEntries(r, db.HistoryFilter{Flag: f.Key, Versions: true, Limit: recent})
 	entries = slices.DeleteFunc(entries, func(e flags.Entry) bool { return e.Version > f.Version }) // later than f
 	return &flagWithHistory{f, entries}, err
 }

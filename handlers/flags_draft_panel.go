@@ -269,7 +269,7 @@ func (a *app) stale(w http.ResponseWriter, r *http.Request, v visit, live, base,
 }
 
 func (a *app) conflict(r *http.Request, v visit, live, base, draft *flags.Flag, query string, lost bool) (*templates.Conflict, error) {
-	entries, err := a.flagEntries(r, db.HistoryFilter{Flag: live.Key, Limit: 1})
+	entries, err := a.flagEntries(r, db.HistoryFilter{Flag: live.Key, Versions: true, Limit: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -502,7 +502,7 @@ func (a *app) conflictCard(w http.ResponseWriter, r *http.Request, v visit) erro
 		}
 		return a.swaps(w, http.StatusOK, templates.Swaps{Parts: []templates.Part{{Target: "#panel", Swap: "innerHTML", View: *p}}})
 	}
-	entries, err := a.flagEntries(r, db.HistoryFilter{Flag: f.Key, Limit: 2})
+	entries, err := a.flagEntries(r, db.HistoryFilter{Flag: f.Key, Versions: true, Limit: 2})
 	if err != nil {
 		return err
 	}

@@ -161,7 +161,7 @@ func (a *app) bringBack(w http.ResponseWriter, r *http.Request, v visit) error {
 	}
 	version, err := strconv.ParseInt(r.PostFormValue("version"), 10, 64)
 	if err != nil { // as it was last
-		entries, err := a.flagEntries(r, db.HistoryFilter{Flag: key, Limit: 1})
+		entries, err := a.flagEntries(r, db.HistoryFilter{Flag: key, Versions: true, Limit: 1})
 		if err != nil {
 			return err
 		}

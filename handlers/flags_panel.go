@@ -19,6 +19,9 @@ import (
 // undoFor is how long a change can be undone in one press from the live strip.
 const undoFor = 24 * time.Hour
 
+// flipsShown is how many flips a panel's history tells beside the versions, which they must not push out.
+const flipsShown = 5
+
 // panelState is what a panel shows beside the flag itself.
 type panelState struct {
 	draft    *flags.Flag // nil: no draft
@@ -36,7 +39,11 @@ type panelState struct {
 
 // panel is one flag to see and to change.
 func (a *app) panel(r *http.Request, v visit, f *flags.Flag, st panelState) (*templates.FlagPanel, error) {
-	entries, err := a.flagEntries(r, db.HistoryFilter{Flag: f.Key, Limit: recent})
+	entries, err := a.flagEntries(r, db.HistoryFilter{Flag: f.Key, Versions: true, Limit: recent})
+	if err != nil {
+		return nil, err
+	}
+	flips, err := a.flagEntries(r, db.HistoryFilter{Flag: f.Key, Action: flags.Flipped, Limit: flipsShown})
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +60,9 @@ func (a *app) panel(r *http.Request, v visit, f *flags.Flag, st panelState) (*te
 		By: "somebody", Operator: v.operator(), Clean: st.draft == nil || f.SameContent(draft), Errors: st.errors, Conflict: st.conflict,
 		Facts: facts(f), Query: st.query, Focus: st.focus, Announce: st.say,
 		History: templates.FlagHistory{Key: f.Key, Operator: v.operator(), Current: f.Version, Query: st.query}}
-	for _, e := range entries {
+	all := slices.Concat(entries, flips)
+	slices.SortFunc(all, func(a, b flags.Entry) int { return cmp.Compare(b.ID, a.ID) })
+	for _, e := range all {
 		h := a.historyEntry(e)
 		h.Restorable = h.Restorable && e.Version != f.Version
 		p.History.Entries = append(p.History.Entries, h)

@@ -282,7 +282,9 @@ func readAll(response *http.Response) ([]byte, error) {
 const eventStreamType = "text/event-stream"
 
 func init() {
-	openapi3filter.RegisterBodyDecoder(eventStreamType, openapi3filter.RegisteredBodyDecoder("text/plain"))
+	for _, media := range []string{eventStreamType, "application/x-ndjson", "text/csv"} {
+		openapi3filter.RegisterBodyDecoder(media, openapi3filter.RegisteredBodyDecoder("text/plain"))
+	}
 }
 
 // decode reads an answer strictly.

@@ -117,6 +117,26 @@ func (a *app) deleteTenant(w http.ResponseWriter, r *http.Request, c call) error
 	return nil
 }
 
+// tenantImpact says which flags a change of a tenant would flip for it. Nothing changes.
+func (a *app) tenantImpact(w http.ResponseWriter, r *http.Request, c call) error {
+	p, err := flags.DecodeTenant(c.body)
+	if err != nil {
+		return err
+	}
+	s, slug := a.db.Current(), r.PathValue("slug")
+	before := s.Tenant(slug)
+	if before == nil {
+		return noTenant(slug)
+	}
+	after, err := p.Apply(*before, s.Known)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, struct {
+		Flips []flags.TenantFlip `json:"flips"`
+	}{list(s.OfTenant(s.Flips([]flags.TenantChange{{Before: before, After: &after}}, 0)))})
+}
+
 func (a *app) listPartners(w http.ResponseWriter, r *http.Request, _ call) error {
 	text := strings.ToLower(r.URL.Query().Get("q"))
 	return writePage(w, r, a.db.Current().Partners(), func(p *flags.Partner) string { return p.Slug }, func(p *flags.Partner) bool {

@@ -23,6 +23,7 @@ type problem struct {
 	Status  int                `json:"status"`
 	Detail  string             `json:"detail"`
 	Errors  []flags.FieldError `json:"errors,omitempty"`  // 422: every bad field
+	More    int                `json:"more,omitempty"`    // 422: how many mistakes there are beside those in errors
 	Current any                `json:"current,omitempty"` // 412: the flag as it is, null if there is none
 	Flags   []string           `json:"flags,omitempty"`   // 409: keys of flags in the way
 	Tenants []string           `json:"tenants,omitempty"` // 409: slugs of tenants in the way
@@ -123,6 +124,7 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 	case errors.As(err, &invalid):
 		p.Status, kind = http.StatusUnprocessableEntity, "invalid"
 		p.Detail, p.Errors = "some fields have values that are not allowed", invalid.Errors
+		p.More = invalid.More
 	case errors.As(err, &away):
 		p.Status, kind = http.StatusServiceUnavailable, "unavailable"
 		rec.Header().Set("Retry-After", "1")

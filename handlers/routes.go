@@ -23,6 +23,8 @@ const (
 	noBody    = 0
 	smallBody = 64 << 10
 	largeBody = 1 << 20
+
+	rowsBody = -1 // the handler reads it, row by row: see importTenants
 )
 
 // app is the server once it has its database.
@@ -107,10 +109,12 @@ func (a *app) apiRoutes() []route {
 
 		{"GET", "/tenants", auth.Read, noBody, a.listTenants, members},
 		{"POST", "/tenants", auth.Operator, largeBody, a.createTenant, staff},
+		{"POST", "/tenants/import", auth.Operator, rowsBody, a.importTenants, staff},
 		{"GET", "/tenants/{slug}", auth.Read, noBody, a.getTenant, members},
 		{"PUT", "/tenants/{slug}", auth.Operator, largeBody, a.putTenant, staff},
 		{"PATCH", "/tenants/{slug}", auth.Operator, largeBody, a.patchTenant, staff},
 		{"DELETE", "/tenants/{slug}", auth.Operator, noBody, a.deleteTenant, staff},
+		{"POST", "/tenants/{slug}/impact", auth.Read, largeBody, a.tenantImpact, staff},
 
 		{"GET", "/partners", auth.Read, noBody, a.listPartners, staff},
 		{"POST", "/partners", auth.Operator, largeBody, a.createPartner, staff},
@@ -231,7 +235,7 @@ func (a *app) guard(rt route, browser bool) http.Handler {
 				return a.forbidden(p, rt.need)
 			}
 			c := call{principal: p}
-			if rt.body != noBody {
+			if rt.body > noBody {
 				buffer := buffers.Get().(*[]byte)
 				defer giveBack(buffer)
 				if *buffer, err = readBody(w, r, (*buffer)[:0], rt.body); err != nil {
@@ -345,13 +349,18 @@ func jsonBody(r *http.Request) error {
 	if given := r.Header["Content-Type"]; len(given) == 1 && given[0] == "application/json" && r.Header["Content-Encoding"] == nil {
 		return nil
 	}
-	allowed := "application/json"
-	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	ok := err == nil && media == allowed
+	allowed := []string{"application/json"}
 	if r.Method == http.MethodPatch {
-		ok = ok || err == nil && media == "application/merge-patch+json"
-		allowed += " or application/merge-patch+json"
+		allowed = append(allowed, "application/merge-patch+json")
 	}
+	_, err := mediaType(r, allowed...)
+	return err
+}
+
+// mediaType returns which of the allowed types the body says that it has.
+func mediaType(r *http.Request, allowed ...string) (string, error) {
+	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	ok := err == nil && slices.Contains(allowed, media)
 	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
 		ok = false
 	}
@@ -359,8 +368,8 @@ func jsonBody(r *http.Request) error {
 		ok = false
 	}
 	if !ok {
-		return &refusal{http.StatusUnsupportedMediaType, "unsupported-media-type",
-			"the body must be " + allowed + " in UTF-8, not compressed"}
+		return "", &refusal{http.StatusUnsupportedMediaType, "unsupported-media-type",
+			"the body must be " + strings.Join(allowed, " or ") + " in UTF-8, not compressed"}
 	}
-	return nil
+	return media, nil
 }

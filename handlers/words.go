@@ -214,7 +214,7 @@ func (a *app) historyEntry(e flags.Entry) templates.HistoryEntry {
 	switch e.Kind {
 	case flags.KindFlag, "":
 		h.Link = "/operator/flags/" + e.Name
-		h.Restorable = e.Action != flags.Deleted
+		h.Restorable = e.Action != flags.Deleted && e.Action != flags.Flipped
 	case flags.KindTenant:
 		h.Link = "/operator/tenants/" + e.Name
 	case flags.KindPartner:
@@ -231,6 +231,8 @@ func (a *app) historyEntry(e flags.Entry) templates.HistoryEntry {
 		h.What, h.Icon = "restored an earlier version", "undo"
 	case flags.Revoked:
 		h.What, h.Icon = "revoked it", "close"
+	case flags.Flipped:
+		h.What, h.Icon, h.Note = "changed the plan or partner of tenants, which flipped it", "tenants", ""
 	default:
 		h.What, h.Icon = "changed "+plural(len(h.Diffs), "field"), "edit"
 	}
