@@ -33,26 +33,56 @@ type Tenant struct {
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 
+	SubscribedAt time.Time // since when it has its plan and status; no change of the rest moves it
+
 	// ProvisioningStatus is the state of each integration by name; ProvisioningErrors the reason where it is "error".
 	ProvisioningStatus map[string]string
 	ProvisioningErrors map[string]string
 }
 
+// tenantJSON is a tenant's JSON form.
+type tenantJSON struct {
+	ID                 string            `json:"id"`
+	Slug               string            `json:"slug"`
+	Name               string            `json:"name"`
+	Plan               string            `json:"plan"`
+	PartnerSlug        *string           `json:"partnerSlug"`
+	Status             string            `json:"status"`
+	ProvisioningStatus map[string]string `json:"provisioningStatus"`
+	ProvisioningErrors map[string]string `json:"provisioningErrors"`
+	CreatedAt          time.Time         `json:"createdAt"`
+	UpdatedAt          time.Time         `json:"updatedAt"`
+}
+
+func (t *Tenant) json() tenantJSON {
+	return tenantJSON{t.ID, t.Slug, t.Name, t.Plan, optional(t.PartnerSlug), t.Status,
+		orEmpty(t.ProvisioningStatus), orEmpty(t.ProvisioningErrors), t.CreatedAt, t.UpdatedAt}
+}
+
 // MarshalJSON writes no partner as null and no integrations as empty objects.
-func (t Tenant) MarshalJSON() ([]byte, error) {
+func (t Tenant) MarshalJSON() ([]byte, error) { return json.Marshal(t.json()) }
+
+// Subscription is a tenant's plan and status, and since when it has both.
+type Subscription struct {
+	Plan   string    `json:"plan"`
+	Status string    `json:"status"`
+	Since  time.Time `json:"since"`
+}
+
+// Subscription returns what the tenant has.
+func (t *Tenant) Subscription() Subscription {
+	return Subscription{t.Plan, t.Status, t.SubscribedAt}
+}
+
+// Subscriber is a tenant whose JSON form has its subscription too.
+type Subscriber struct{ *Tenant }
+
+// MarshalJSON writes the tenant with its subscription.
+func (s Subscriber) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
-		ID                 string            `json:"id"`
-		Slug               string            `json:"slug"`
-		Name               string            `json:"name"`
-		Plan               string            `json:"plan"`
-		PartnerSlug        *string           `json:"partnerSlug"`
-		Status             string            `json:"status"`
-		ProvisioningStatus map[string]string `json:"provisioningStatus"`
-		ProvisioningErrors map[string]string `json:"provisioningErrors"`
-		CreatedAt          time.Time         `json:"createdAt"`
-		UpdatedAt          time.Time         `json:"updatedAt"`
-	}{t.ID, t.Slug, t.Name, t.Plan, optional(t.PartnerSlug), t.Status,
-		orEmpty(t.ProvisioningStatus), orEmpty(t.ProvisioningErrors), t.CreatedAt, t.UpdatedAt})
+		tenantJSON
+		Subscription Subscription `json:"subscription"`
+	}{s.json(), s.Subscription()})
 }
 
 // optional is the JSON form of a text that may be missing: null for "".
