@@ -39,7 +39,7 @@ func profileOf(p *auth.Principal) profile {
 // may list none.
 func (a *app) me(w http.ResponseWriter, r *http.Request, c call) error {
 	lists := c.principal.May(auth.Read) || c.principal.Role == auth.Member
-	ts, err := pageOf(w, r, a.db.Current().Tenants(), slugOf, func(t *flags.Tenant) bool {
+	ts, err := pageOf(w, r, inReach(a.db.Current(), c.principal), slugOf, func(t *flags.Tenant) bool {
 		return lists && c.principal.Sees(t)
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/flags"
 )
 
@@ -60,9 +61,24 @@ func (a *app) listTenants(w http.ResponseWriter, r *http.Request, c call) error 
 	if plan != "" && !slices.Contains(flags.Plans, plan) {
 		return badQuery("plan", "must be one of "+strings.Join(flags.Plans, ", "))
 	}
-	return writePage(w, r, a.db.Current().Tenants(), slugOf, func(t *flags.Tenant) bool {
+	return writePage(w, r, inReach(a.db.Current(), c.principal), slugOf, func(t *flags.Tenant) bool {
 		return c.principal.Sees(t) && (plan == "" || t.Plan == plan) && (partner == "" || t.PartnerSlug == partner) && contains(text, t.Slug, t.Name)
 	})
+}
+
+// inReach are the tenants, by slug, among which are all that a principal sees. Those of a member without a
+// partner are looked up: there may be a hundred thousand others.
+func inReach(s *flags.Snapshot, p *auth.Principal) []*flags.Tenant {
+	if p.Role != auth.Member || len(p.Partners) > 0 {
+		return s.Tenants()
+	}
+	var own []*flags.Tenant
+	for _, slug := range p.Tenants {
+		if t := s.Tenant(slug); t != nil {
+			own = append(own, t)
+		}
+	}
+	return own
 }
 
 func slugOf(t *flags.Tenant) string { return t.Slug }
