@@ -113,8 +113,33 @@ type claims struct {
 // person is what the claims of an id token, an access token or userinfo say of who it is.
 type person struct {
 	Email    string `json:"email"`
+	FullName shown  `json:"name"`
 	Username string `json:"preferred_username"`
 	Groups   *texts `json:"groups"` // nil: the claim is not there
+}
+
+// shown is a claim that is only shown: one that is no text is none.
+type shown string
+
+// UnmarshalJSON reads a text, and nothing of anything else.
+func (s *shown) UnmarshalJSON(b []byte) error {
+	if json.Unmarshal(b, (*string)(s)) != nil {
+		*s = ""
+	}
+	return nil
+}
+
+// describe gives a principal what the person's claims say of it; what they leave out stays.
+func (p person) describe(to *Principal) {
+	if p.Email != "" {
+		to.Email = short(p.Email)
+	}
+	if name := cmp.Or(string(p.FullName), p.Username); name != "" {
+		to.FullName = short(name)
+	}
+	if p.Groups != nil {
+		to.Groups = some(*p.Groups)
+	}
 }
 
 func (p person) groups() []string {
@@ -393,11 +418,12 @@ func (c *claims) judge(h header, now time.Time) error {
 
 // principal is who a good token stands for.
 func (js *JWTs) principal(kind Kind, c claims) *Principal {
-	p := &Principal{Name: label(c.Email, c.Username, c.Subject), Via: flags.ViaAPI, Subject: c.Subject, Issuer: c.Issuer, Client: cmp.Or(c.Client, c.ClientID)}
+	p := &Principal{Name: label(c.Email, c.Username, c.Subject), Via: flags.ViaAPI, Subject: c.Subject, Issuer: c.Issuer, Client: cmp.Or(c.Client, c.ClientID), Kind: kind}
 	p.Consumer = p.consumer()
+	c.describe(p)
 	switch kind {
 	case KindPortal:
-		p.Role, p.Tenants = Member, ownTenants(c.groups())
+		p.Role, p.Tenants, p.Partners = Member, slugsOf(c.groups(), tenantGroup), slugsOf(c.groups(), partnerGroup)
 	case KindOperator:
 		p.Role = js.groups.role(c.groups())
 	case KindService:

@@ -34,15 +34,21 @@ func (tc *tokenCache) remembered() (entries, ring int) {
 func TestPrincipalOfAToken(t *testing.T) {
 	x := trusts(t, provider(t), dbtest.Open(t))
 	p := x.provider
-	p.SetGroups(authtest.AcmeSub, "tenant:globex", "tenant:acme", "tenant:acme", "tenant:", "dezky-operators")
+	groups := []string{"tenant:globex", "partner:nordhost", "tenant:acme", "tenant:acme", "tenant:", "partner:", "partner:fjordit", "dezky-operators"}
+	p.SetGroups(authtest.AcmeSub, groups...)
 	for _, tt := range []struct {
 		client, sub string
 		want        Principal
 	}{
-		{authtest.ConsoleID, authtest.OpsSub, Principal{Name: "ops@dezky.example", Role: Operator}},
-		{authtest.ConsoleID, authtest.StrangerSub, Principal{Name: "stranger@dezky.example"}},
-		{authtest.ServiceID, authtest.ServiceSub(authtest.ServiceID), Principal{Name: authtest.ServiceID, Role: Read}},
-		{authtest.PortalID, authtest.AcmeSub, Principal{Name: "alma@acme.example", Role: Member, Tenants: []string{"acme", "globex"}}},
+		{authtest.ConsoleID, authtest.OpsSub, Principal{Name: "ops@dezky.example", Role: Operator, Kind: KindOperator,
+			Email: "ops@dezky.example", FullName: "Olivia Ops", Groups: []string{"dezky-operators"}}},
+		{authtest.ConsoleID, authtest.StrangerSub, Principal{Name: "stranger@dezky.example", Kind: KindOperator,
+			Email: "stranger@dezky.example", FullName: "Stella Stranger", Groups: []string{"marketing"}}},
+		{authtest.ServiceID, authtest.ServiceSub(authtest.ServiceID), Principal{Name: authtest.ServiceID, Role: Read, Kind: KindService,
+			FullName: authtest.ServiceID, Groups: []string{"dezky-services"}}},
+		{authtest.PortalID, authtest.AcmeSub, Principal{Name: "alma@acme.example", Role: Member, Kind: KindPortal,
+			Email: "alma@acme.example", FullName: "Alma of Acme", Groups: groups,
+			Tenants: []string{"acme", "globex"}, Partners: []string{"fjordit", "nordhost"}}},
 	} {
 		tt.want.Via, tt.want.Subject, tt.want.Issuer, tt.want.Client = flags.ViaAPI, tt.sub, p.Issuer(), tt.client
 		tt.want.Consumer = "client " + p.Issuer() + " " + tt.client

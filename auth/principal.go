@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unique"
 
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
@@ -60,10 +61,18 @@ type Principal struct {
 	Until       time.Time `json:"-"`                     // when the credential ends by itself; zero is never, or not known
 
 	// What an identity provider says. Who it is, is issuer and subject together; the name is a label.
-	Subject string   `json:"subject,omitempty"`
-	Issuer  string   `json:"issuer,omitempty"`
-	Client  string   `json:"client,omitempty"` // through which of its clients (azp)
-	Tenants []string `json:"-"`                // of a Member: the slugs of its own tenants, sorted
+	Subject string `json:"subject,omitempty"`
+	Issuer  string `json:"issuer,omitempty"`
+	Client  string `json:"client,omitempty"` // through which of its clients (azp)
+	Kind    Kind   `json:"-"`                // of a bearer JWT
+
+	// As claimed, at most 200 characters each, to be shown and never to decide by.
+	Email    string   `json:"email,omitempty"`
+	FullName string   `json:"fullName,omitempty"` // the display name, else the username
+	Groups   []string `json:"groups,omitempty"`   // at most 200 of them, of 16 KiB together
+
+	Tenants  []string `json:"-"` // of a Member: the slugs of its own tenants, sorted
+	Partners []string `json:"-"` // of a Member: the slugs of the partners whose tenants are its own too, sorted
 
 	// Consumer identifies the API token or the client that evaluates, "" for a person's session. It is made
 	// once for each credential, and no two of them have the same.
@@ -91,12 +100,16 @@ func (p *Principal) May(need Role) bool {
 	return p != nil && (need == Nobody || p.Role != Member && p.Role >= need)
 }
 
-// Sees tells whether the principal may know of a tenant: a member sees its own alone.
-func (p *Principal) Sees(slug string) bool {
+// Sees tells whether the principal may know of a tenant: a member sees its own alone, and those that are its
+// partner's now.
+func (p *Principal) Sees(t *flags.Tenant) bool {
 	if p.Role != Member {
 		return true
 	}
-	_, own := slices.BinarySearch(p.Tenants, slug)
+	_, own := slices.BinarySearch(p.Tenants, t.Slug)
+	if !own && t.PartnerSlug != "" {
+		_, own = slices.BinarySearch(p.Partners, t.PartnerSlug)
+	}
 	return own
 }
 
@@ -132,14 +145,17 @@ func (g Groups) role(groups []string) Role {
 	return Nobody
 }
 
-// tenantGroup begins the name of a group whose members belong to a tenant.
-const tenantGroup = "tenant:"
+// What begins the name of a group whose members belong to a tenant, or to all tenants of a partner.
+const (
+	tenantGroup  = "tenant:"
+	partnerGroup = "partner:"
+)
 
-// ownTenants are the tenants whose groups are among the groups.
-func ownTenants(groups []string) []string {
+// slugsOf are the slugs that groups name after a prefix.
+func slugsOf(groups []string, prefix string) []string {
 	var slugs []string
 	for _, g := range groups {
-		if slug, ok := strings.CutPrefix(g, tenantGroup); ok && slug != "" {
+		if slug, ok := strings.CutPrefix(g, prefix); ok && slug != "" {
 			slugs = append(slugs, slug)
 		}
 	}
@@ -147,8 +163,36 @@ func ownTenants(groups []string) []string {
 	return slices.Compact(slugs)
 }
 
-// nameMost is how many characters of a claimed name the history keeps.
-const nameMost = 200
+// How much of what is claimed is kept: characters of a name, groups, and the bytes of these together.
+const (
+	nameMost   = 200
+	groupsMost = 200
+	groupsSize = 16 << 10
+)
+
+// short is a claimed text, or the beginning of one that is too long.
+func short(s string) string {
+	if len(s) <= nameMost {
+		return s
+	}
+	if runes := []rune(s); len(runes) > nameMost {
+		return string(runes[:nameMost])
+	}
+	return s
+}
+
+// some are the first groups, as many as are kept. They are texts that all who are in them share.
+func some(groups []string) []string {
+	var out []string
+	size := 0
+	for _, g := range groups[:min(len(groups), groupsMost)] {
+		if size += len(g); size > groupsSize {
+			break
+		}
+		out = append(out, unique.Make(g).Value())
+	}
+	return slices.Clip(out)
+}
 
 // invisible characters have no place in a name: what looks like another's is taken for it.
 func invisible(r rune) bool {
@@ -163,9 +207,7 @@ func label(email, username, subject string) string {
 		if name == "" {
 			continue
 		}
-		if runes := []rune(name); len(runes) > nameMost {
-			name = string(runes[:nameMost])
-		}
+		name = short(name)
 		lower := strings.ToLower(name)
 		if strings.HasPrefix(lower, "token:") || strings.HasPrefix(lower, "system:") || lower == LocalOperator.Name {
 			return "person:" + name

@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +28,74 @@ func TestMay(t *testing.T) {
 			if got := tt.in.May(need); got != want {
 				t.Errorf("%s: May(%v) = %t, want %t", tt.name, need, got, want)
 			}
+		}
+	}
+}
+
+// A member sees its own tenants, and those that are its partner's as they stand in the registry.
+func TestSees(t *testing.T) {
+	member := &Principal{Role: Member, Tenants: []string{"acme", "globex"}, Partners: []string{"fjordit", "nordhost"}}
+	direct := &Principal{Role: Member, Tenants: []string{"acme"}}
+	for _, tt := range []struct {
+		name          string
+		who           *Principal
+		slug, partner string
+		want          bool
+	}{
+		{"its own", member, "acme", "", true},
+		{"its own, of another's partner", member, "globex", "mailbyen", true},
+		{"its partner's", member, "hooli", "nordhost", true},
+		{"its other partner's", member, "hooli", "fjordit", true},
+		{"another partner's", member, "hooli", "mailbyen", false},
+		{"without a partner", member, "hooli", "", false},
+		{"named as its partner is", member, "nordhost", "", false},
+		{"of a partner named as its tenant is", member, "hooli", "acme", false},
+		{"of no partner's people", direct, "hooli", "nordhost", false},
+		{"of no partner's people, and without a partner", direct, "hooli", "", false},
+		{"an unnamed partner's people", &Principal{Role: Member, Partners: []string{""}}, "hooli", "", false},
+		{"nothing of its own", &Principal{Role: Member}, "hooli", "nordhost", false},
+		{"no member", &Principal{Role: Evaluate}, "hooli", "nordhost", true},
+	} {
+		tenant := &flags.Tenant{Slug: tt.slug, PartnerSlug: tt.partner}
+		if got := tt.who.Sees(tenant); got != tt.want {
+			t.Errorf("%s: Sees(%s of %q) = %t, want %t", tt.name, tt.slug, tt.partner, got, tt.want)
+		}
+		if n := testing.AllocsPerRun(100, func() { tt.who.Sees(tenant) }); n != 0 {
+			t.Errorf("%s: Sees makes %v allocations, want none", tt.name, n)
+		}
+	}
+}
+
+// Of what is claimed, so much is kept.
+func TestKeptClaims(t *testing.T) {
+	names := func(n int) (out []string) {
+		for i := range n {
+			out = append(out, fmt.Sprintf("tenant:%07d", i))
+		}
+		return out
+	}
+	long := []string{"a", strings.Repeat("ø", groupsSize/2), "b"}
+	for _, tt := range []struct {
+		name     string
+		in, want []string
+	}{
+		{"none", nil, nil},
+		{"an empty list", []string{}, nil},
+		{"as they came", []string{"b", "", "a", "b", "ÆØÅ"}, []string{"b", "", "a", "b", "ÆØÅ"}},
+		{"the most", names(groupsMost), names(groupsMost)},
+		{"one more", names(groupsMost + 1), names(groupsMost)},
+		{"too long together", long, long[:1]},
+		{"the longest together", long[1:2], long[1:2]},
+	} {
+		got := some(tt.in)
+		if !slices.Equal(got, tt.want) || cap(got) != len(got) {
+			t.Errorf("%s: some = %d groups of %d places, want %d", tt.name, len(got), cap(got), len(tt.want))
+		}
+	}
+	most := strings.Repeat("ø", nameMost)
+	for in, want := range map[string]string{"": "", "Ærlig Ødegård 👩‍💻": "Ærlig Ødegård 👩‍💻", most: most, most + "x": most} {
+		if got := short(in); got != want {
+			t.Errorf("short(%q) = %q, want %q", in, got, want)
 		}
 	}
 }

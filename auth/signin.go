@@ -333,6 +333,7 @@ func (s *SignIn) identify(ctx context.Context, k *knowledge, token *oauth2.Token
 	if p.Client == "" {
 		p.Client = s.client.ID
 	}
+	c.describe(p)
 	if p.Role == Nobody {
 		return nil, nil, "", &Rejection{Text: "You are known, and in no group that may enter.", Cause: fmt.Sprintf("sign-in of %s: in no group that may enter", p.Name), Who: p.Name, Groups: c.groups()}
 	}
@@ -343,6 +344,9 @@ func (s *SignIn) identify(ctx context.Context, k *knowledge, token *oauth2.Token
 func (p person) merged(newer person) person {
 	if newer.Email != "" {
 		p.Email = newer.Email
+	}
+	if newer.FullName != "" {
+		p.FullName = newer.FullName
 	}
 	if newer.Username != "" {
 		p.Username = newer.Username
@@ -572,6 +576,7 @@ func (s *SignIn) recheck(ctx context.Context, k *knowledge, session *Session, ke
 		if who.Email != "" {
 			p.Name = label(who.Email, who.Username, p.Subject)
 		}
+		who.describe(&p)
 	}
 	switch {
 	case err == nil && p.Role != Nobody:

@@ -308,7 +308,7 @@ func TestFailedChange(t *testing.T) {
 	err := d.change(t.Context(), ops, func(tx *tx) error {
 		_, err := tx.createFlag(flags.NewFlag{Key: "search"})
 		return errors.Join(err, tx.exec("PRAGMA defer_foreign_keys = ON"),
-			tx.exec("INSERT INTO tenants VALUES ('t1', 'acme', 'Acme', 'starter', 'nobody', 'active', '{}', '{}', 1, 1)"))
+			tx.exec("INSERT INTO tenants ("+tenantColumns+") VALUES ('t1', 'acme', 'Acme', 'starter', 'nobody', 'active', '{}', '{}', 1, 1, 1)"))
 	})
 	if err == nil || !strings.HasPrefix(err.Error(), "commit: ") || !strings.Contains(err.Error(), "FOREIGN KEY constraint failed") {
 		t.Errorf("change that does not commit: %v, want that it does not", err)

@@ -2,25 +2,56 @@ package db
 
 import (
 	"bytes"
+	"database/sql"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
+
+	"github.com/pressly/goose/v3"
 
 	"github.com/dezky/platform-api/flags"
 )
 
+// migrationsBefore are this program's migrations of lower numbers.
+func migrationsBefore(t *testing.T, number int) fstest.MapFS {
+	t.Helper()
+	out := fstest.MapFS{}
+	for _, e := range must(migrationFiles.ReadDir("migrations"))(t) {
+		if numberOf(t, e.Name()) < number {
+			out[e.Name()] = &fstest.MapFile{Data: must(migrationFiles.ReadFile("migrations/" + e.Name()))(t)}
+		}
+	}
+	return out
+}
+
+func numberOf(t *testing.T, migration string) int {
+	t.Helper()
+	number, _, _ := strings.Cut(migration, "_")
+	return must(strconv.Atoi(number))(t)
+}
+
+// schemaNow is the number of the program's last migration.
+func schemaNow(t *testing.T) (last int) {
+	t.Helper()
+	for _, e := range must(migrationFiles.ReadDir("migrations"))(t) {
+		last = max(last, numberOf(t, e.Name()))
+	}
+	return last
+}
+
 // withMigration is this program's migrations and one more.
 func withMigration(t *testing.T, sql string) fstest.MapFS {
 	t.Helper()
-	more := fstest.MapFS{"00004_more.sql": {Data: []byte("-- +goose Up\n" + sql)}}
-	for _, e := range must(migrationFiles.ReadDir("migrations"))(t) {
-		more[e.Name()] = &fstest.MapFile{Data: must(migrationFiles.ReadFile("migrations/" + e.Name()))(t)}
-	}
+	next := schemaNow(t) + 1
+	more := migrationsBefore(t, next)
+	more[fmt.Sprintf("%05d_more.sql", next)] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + sql)}
 	return more
 }
 
@@ -66,7 +97,7 @@ func TestMigrate(t *testing.T) {
 	closeTest(t, d)
 
 	// The copy is the whole database as it was.
-	name := "platform-api.db.schema-3.20260102T030405Z"
+	name := fmt.Sprintf("platform-api.db.schema-%d.20260102T030405Z", schemaNow(t))
 	if got := slices.Sorted(maps.Keys(files(t, o.Dir))); !slices.Equal(got, []string{File, name}) {
 		t.Fatalf("files %v, want the database and %s", got, name)
 	}
@@ -121,7 +152,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	o, _, _ := filled(t, Options{migrations: withMigration(t, "SELECT 1;")})
 	before := files(t, o.Dir)
 	o.migrations = nil
-	want := "the database has schema 4, newer than this program's 3: run the version that wrote it, or a later one"
+	want := fmt.Sprintf("the database has schema %d, newer than this program's %d: run the version that wrote it, or a later one", schemaNow(t)+1, schemaNow(t))
 	if _, err := Open(t.Context(), o); err == nil || err.Error() != want {
 		t.Errorf("Open: %v, want %s", err, want)
 	}
@@ -137,7 +168,7 @@ func TestOpenBesideRefusesOlderSchema(t *testing.T) {
 	o, want, _ := filled(t, Options{})
 	before := files(t, o.Dir)
 	o.migrations = withMigration(t, "SELECT 1;")
-	message := "the database has schema 3, older than this program's 4: start the server first, it migrates"
+	message := fmt.Sprintf("the database has schema %d, older than this program's %d: start the server first, it migrates", schemaNow(t), schemaNow(t)+1)
 	if _, err := OpenBeside(t.Context(), o); err == nil || err.Error() != message {
 		t.Errorf("OpenBeside: %v, want %s", err, message)
 	}
@@ -153,8 +184,9 @@ func TestFailedMigrationChangesNothing(t *testing.T) {
 	bad := o
 	bad.migrations = withMigration(t, "DELETE FROM tenants;\nCREATE TABLE more (x TEXT) STRICT;\nINSERT INTO nowhere VALUES (1);")
 	_, err := Open(t.Context(), bad)
-	if err == nil || !strings.HasPrefix(err.Error(), "migrate from schema 3 to 4: ") || !strings.Contains(err.Error(), "no such table: nowhere") {
-		t.Fatalf("Open: %v, want that the migration from schema 3 to 4 failed, and why", err)
+	failed := fmt.Sprintf("migrate from schema %d to %d: ", schemaNow(t), schemaNow(t)+1)
+	if err == nil || !strings.HasPrefix(err.Error(), failed) || !strings.Contains(err.Error(), "no such table: nowhere") {
+		t.Fatalf("Open: %v, want %s and why", err, failed)
 	}
 	d := openTest(t, o)
 	same(t, d.Current(), want)
@@ -170,7 +202,7 @@ func TestNoCopyNoMigration(t *testing.T) {
 	bad := o
 	bad.migrations = withMigration(t, "DELETE FROM tenants;")
 	// Earlier copies stand wherever one could go: of starts in the same second.
-	name := filepath.Join(o.Dir, "platform-api.db.schema-3.20260102T030405Z")
+	name := filepath.Join(o.Dir, fmt.Sprintf("platform-api.db.schema-%d.20260102T030405Z", schemaNow(t)))
 	for i := 1; i <= copiesASecond; i++ {
 		taken := name
 		if i > 1 {
@@ -187,4 +219,86 @@ func TestNoCopyNoMigration(t *testing.T) {
 		t.Errorf("the earlier copy is %q now", got)
 	}
 	same(t, openTest(t, o).Current(), want)
+}
+
+// madeBefore makes a database in dir as this program did before the migration of a number, with the content
+// of d, which is closed.
+func madeBefore(t *testing.T, number int, dir string, d *DB) {
+	t.Helper()
+	old := must(sql.Open("sqlite", filepath.Join(dir, File)))(t)
+	defer old.Close()
+	old.SetMaxOpenConns(1) // ATTACH is of one connection
+	p := must(goose.NewProvider(goose.DialectSQLite3, old, migrationsBefore(t, number), goose.WithDisableGlobalRegistry(true)))(t)
+	must(p.Up(t.Context()))(t)
+	must(old.ExecContext(t.Context(), "ATTACH ? AS later", d.path))(t)
+	for _, table := range []string{"instance", "partners", "tenants", "flags", "tokens", "log", "seeded"} {
+		var columns string
+		err := old.QueryRowContext(t.Context(), "SELECT group_concat(name) FROM pragma_table_info(?)", table).Scan(&columns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		must(old.ExecContext(t.Context(), fmt.Sprintf("INSERT INTO main.%s (%s) SELECT %s FROM later.%s ORDER BY 1", table, columns, columns, table)))(t)
+	}
+}
+
+// Since when a tenant has its plan and status is read out of the log of earlier versions as it would have
+// been kept.
+func TestMigrateSubscriptions(t *testing.T) {
+	c := newClock()
+	d := openTest(t, Options{Now: c.now})
+	do := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.advance(time.Hour)
+	}
+	patch := func(slug, body string) {
+		t.Helper()
+		do(d.PatchTenant(t.Context(), ops, slug, tenantOf(t, body)))
+	}
+	importTest(t, d, world)
+	c.advance(time.Hour)
+	patch("globex", `{"plan": "starter"}`)
+	patch("globex", `{"plan": "business"}`)
+	patch("globex", `{"name": "Globex AS"}`)
+	patch("hooli", `{"status": "suspended"}`)
+	patch("initech", `{"partnerSlug": "fjordit"}`)
+	do(nil, d.DeleteTenant(t.Context(), ops, "acme"))
+	do(d.CreateTenant(t.Context(), ops, tenantOf(t, `{"slug": "acme", "name": "Acme", "plan": "starter"}`)))
+	want := d.Current()
+	since := map[string]string{}
+	for _, x := range want.Tenants() {
+		since[x.Slug] = x.SubscribedAt.Format(time.TimeOnly)
+	}
+	kept := map[string]string{"acme": "10:04:05", "globex": "05:04:05", "hooli": "07:04:05", "initech": "03:04:05"}
+	if !maps.Equal(since, kept) {
+		t.Errorf("they have their plan and status since %v, want %v", since, kept)
+	}
+	closeTest(t, d)
+
+	dir := t.TempDir()
+	madeBefore(t, 6, dir, d)
+	migrated := openTest(t, Options{Dir: dir, Now: c.now})
+	same(t, migrated.Current(), want)
+	if got := check(t, migrated); got != "ok" {
+		t.Errorf("the database: %s", got)
+	}
+	if _, err := migrated.writer.ExecContext(t.Context(), "DELETE FROM log"); err == nil {
+		t.Error("the log can be deleted from")
+	}
+}
+
+// A tenant without an entry, as by hand, has had what it has since its creation.
+func TestMigrateSubscriptionsWithoutLog(t *testing.T) {
+	dir := t.TempDir()
+	madeBefore(t, 6, dir, func() *DB {
+		d := openTest(t, Options{})
+		must(d.writer.ExecContext(t.Context(), "INSERT INTO tenants ("+tenantColumns+") VALUES ('t1', 'acme', 'Acme', 'starter', NULL, 'active', '{}', '{}', 5000, 9000, 7000)"))(t)
+		closeTest(t, d)
+		return d
+	}())
+	if got := openTest(t, Options{Dir: dir}).Current().Tenant("acme").SubscribedAt; got.UnixMilli() != 5000 {
+		t.Errorf("since %v, want its creation", got)
+	}
 }

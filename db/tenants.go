@@ -14,14 +14,14 @@ import (
 // inUse is how many tenants a conflict names.
 const inUse = 100
 
-const tenantColumns = "id, slug, name, plan, partner_slug, status, provisioning_status, provisioning_errors, created_at, updated_at"
+const tenantColumns = "id, slug, name, plan, partner_slug, status, provisioning_status, provisioning_errors, created_at, updated_at, subscribed_at"
 
 func scanTenant(row scanner) (*flags.Tenant, error) {
 	var t flags.Tenant
 	var partner *string
 	var status, errs string
-	var created, updated int64
-	err := row.Scan(&t.ID, &t.Slug, &t.Name, &t.Plan, &partner, &t.Status, &status, &errs, &created, &updated)
+	var created, updated, subscribed int64
+	err := row.Scan(&t.ID, &t.Slug, &t.Name, &t.Plan, &partner, &t.Status, &status, &errs, &created, &updated, &subscribed)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func scanTenant(row scanner) (*flags.Tenant, error) {
 			return nil, fmt.Errorf("tenant %q: provisioning: %w", t.Slug, err)
 		}
 	}
-	t.CreatedAt, t.UpdatedAt = fromMillis(created), fromMillis(updated)
+	t.CreatedAt, t.UpdatedAt, t.SubscribedAt = fromMillis(created), fromMillis(updated), fromMillis(subscribed)
 	return &t, nil
 }
 
@@ -128,7 +128,7 @@ func (tx *tx) createTenantAt(slug string, p flags.TenantPatch) (*flags.Tenant, e
 	if holder != "" {
 		return nil, &flags.Conflict{Message: fmt.Sprintf("the id %q belongs to the tenant %q", next.ID, holder)}
 	}
-	next.CreatedAt, next.UpdatedAt = tx.at, tx.at
+	next.CreatedAt, next.UpdatedAt, next.SubscribedAt = tx.at, tx.at, tx.at
 	return tx.putTenant(nil, next, flags.Created)
 }
 
@@ -174,6 +174,9 @@ func (tx *tx) updateTenant(before *flags.Tenant, next flags.Tenant) (*flags.Tena
 		return before, nil
 	}
 	next.UpdatedAt = tx.at
+	if next.Plan != before.Plan || next.Status != before.Status {
+		next.SubscribedAt = tx.at
+	}
 	return tx.putTenant(before, next, flags.Updated)
 }
 
@@ -190,10 +193,11 @@ func (tx *tx) putTenant(before *flags.Tenant, next flags.Tenant, action flags.Ac
 	if err != nil {
 		return nil, err
 	}
-	err = tx.exec("INSERT INTO tenants ("+tenantColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"+
+	err = tx.exec("INSERT INTO tenants ("+tenantColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"+
 		" ON CONFLICT (id) DO UPDATE SET name = excluded.name, plan = excluded.plan, partner_slug = excluded.partner_slug,"+
-		" status = excluded.status, updated_at = excluded.updated_at",
-		next.ID, next.Slug, next.Name, next.Plan, partner, next.Status, status, errs, next.CreatedAt.UnixMilli(), next.UpdatedAt.UnixMilli())
+		" status = excluded.status, updated_at = excluded.updated_at, subscribed_at = excluded.subscribed_at",
+		next.ID, next.Slug, next.Name, next.Plan, partner, next.Status, status, errs, next.CreatedAt.UnixMilli(), next.UpdatedAt.UnixMilli(),
+		next.SubscribedAt.UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("tenant %q: %w", next.Slug, err)
 	}

@@ -33,6 +33,8 @@ type Tenant struct {
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 
+	SubscribedAt time.Time // since when it has its plan and status; no change of the rest moves it
+
 	// ProvisioningStatus is the state of each integration by name; ProvisioningErrors the reason where it is "error".
 	ProvisioningStatus map[string]string
 	ProvisioningErrors map[string]string
@@ -50,6 +52,29 @@ type tenantFields struct {
 	ProvisioningErrors map[string]string `json:"provisioningErrors"`
 	CreatedAt          time.Time         `json:"createdAt"`
 	UpdatedAt          time.Time         `json:"updatedAt"`
+}
+
+// Subscription is a tenant's plan and status, and since when it has both.
+type Subscription struct {
+	Plan   string    `json:"plan"`
+	Status string    `json:"status"`
+	Since  time.Time `json:"since"`
+}
+
+// Subscription returns what the tenant has.
+func (t *Tenant) Subscription() Subscription {
+	return Subscription{t.Plan, t.Status, t.SubscribedAt}
+}
+
+// Subscriber is a tenant whose JSON form has its subscription too.
+type Subscriber struct{ *Tenant }
+
+// MarshalJSON writes the tenant with its subscription.
+func (s Subscriber) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		tenantFields
+		Subscription Subscription `json:"subscription"`
+	}{s.fields(), s.Subscription()})
 }
 
 func (t *Tenant) fields() tenantFields {

@@ -20,6 +20,7 @@ import (
 var samples = map[string]struct{ line, body string }{
 	"streamEvents":       {"GET /events", ""},
 	"streamOFREPChanges": {"GET /ofrep/v1/stream?credential=" + streamCredential(&auth.Principal{}, "acme"), ""},
+	"getMe":              {"GET /me", ""},
 	"evaluateFlags":      {"POST /flags/evaluate", `{"tenantSlug":"acme"}`},
 	"explainFlags":       {"POST /flags/explain", `{"tenantSlug":"acme"}`},
 
@@ -234,7 +235,7 @@ func TestContract(t *testing.T) {
 				s.want(t, 400, sample.line, "{", media)
 			case status == "401":
 				s.want(t, 401, sample.line, sample.body, nobody)
-			case status == "403" && op.OperationID == "streamEvents":
+			case status == "403" && (op.OperationID == "streamEvents" || op.OperationID == "getMe"):
 				stranger.want(t, 403, sample.line, sample.body, bearer(nobodyIn))
 			case status == "403" && op.Extensions["x-role"] == "operator":
 				s.want(t, 403, sample.line, sample.body, s.as("read"))
@@ -293,6 +294,7 @@ func TestContract(t *testing.T) {
 		{422, "POST /flags/search/impact", `{"pct":101}`, nil},
 		{422, "GET /flags/search/history?limit=0", "", nil},
 		{422, "GET /history?before=x", "", nil},
+		{422, "GET /me?limit=0", "", nil},
 		{422, "GET /tenants?plan=gold", "", nil},
 		{422, "POST /tenants", `{}`, nil},
 		{409, "POST /tenants", `{"slug":"acme","name":"Acme","plan":"starter"}`, nil},
@@ -311,6 +313,7 @@ func TestContract(t *testing.T) {
 		{200, "POST /flags/evaluate", `{"tenantSlug":"acme"}`, nil},
 		{200, "POST /flags/explain", `{"tenantSlug":"acme"}`, nil},
 		{200, "GET /events", "", nil},
+		{200, "GET /me", "", nil},
 		{200, "GET /flags", "", nil},
 		{201, "POST /flags", `{"key":"dark_mode"}`, nil},
 		{200, "GET /flags/search", "", nil},

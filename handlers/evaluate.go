@@ -46,7 +46,7 @@ func (a *app) asked(s *flags.Snapshot, c call) (t *flags.Tenant, environment str
 		return nil, "", err
 	}
 	t = s.Tenant(q.TenantSlug)
-	if t == nil || !c.principal.Sees(t.Slug) { // to a member, another's tenant is not there
+	if t == nil || !c.principal.Sees(t) { // to a member, another's tenant is not there
 		return nil, "", noTenant(q.TenantSlug)
 	}
 	if !s.HasEnvironment(environment) {

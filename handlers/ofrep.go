@@ -48,7 +48,7 @@ func (a *app) ofrepAsked(s *flags.Snapshot, c call) (x ofrepAsk, err error) {
 		return x, &flags.ContextError{Code: flags.InvalidContext, Message: "context." + unknown.Field + " " + unknown.Message}
 	}
 	x.tenant, x.registered = s.TenantOf(&x.Context)
-	if !c.principal.Sees(x.TargetingKey) || c.principal.Role == auth.Member && !x.registered {
+	if !c.principal.Sees(x.tenant) || c.principal.Role == auth.Member && !x.registered {
 		return x, noTenant(x.TargetingKey)
 	}
 	return x, nil

@@ -6,19 +6,29 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/flags"
 )
 
 // registryMost is both the default and the most of ?limit= on a list of tenants or partners.
 const registryMost = 1000
 
-// writePage answers with the part of a list, sorted by slug, that ?after= and ?limit= ask for and keep
-// lets through.
+// writePage answers with a page of a list.
 func writePage[T any](w http.ResponseWriter, r *http.Request, sorted []T, slug func(T) string, keep func(T) bool) error {
+	out, err := pageOf(w, r, sorted, slug, keep)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, out)
+}
+
+// pageOf is the part of a list, sorted by slug, that ?after= and ?limit= ask for and keep lets through. The
+// header says where the next one is.
+func pageOf[T any](w http.ResponseWriter, r *http.Request, sorted []T, slug func(T) string, keep func(T) bool) ([]T, error) {
 	var bad flags.Invalid
 	limit := number(r, "limit", registryMost, registryMost, &bad)
 	if len(bad.Errors) > 0 {
-		return &bad
+		return nil, &bad
 	}
 	if after := r.URL.Query().Get("after"); after != "" {
 		i, found := slices.BinarySearchFunc(sorted, after, func(x T, after string) int { return strings.Compare(slug(x), after) })
@@ -38,7 +48,7 @@ func writePage[T any](w http.ResponseWriter, r *http.Request, sorted []T, slug f
 		}
 		out = append(out, x)
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return out, nil
 }
 
 func contains(text string, in ...string) bool {
@@ -51,15 +61,32 @@ func (a *app) listTenants(w http.ResponseWriter, r *http.Request, c call) error 
 	if plan != "" && !slices.Contains(flags.Plans, plan) {
 		return badQuery("plan", "must be one of "+strings.Join(flags.Plans, ", "))
 	}
-	return writePage(w, r, a.db.Current().Tenants(), func(t *flags.Tenant) string { return t.Slug }, func(t *flags.Tenant) bool {
-		return c.principal.Sees(t.Slug) && (plan == "" || t.Plan == plan) && (partner == "" || t.PartnerSlug == partner) && contains(text, t.Slug, t.Name)
+	return writePage(w, r, inReach(a.db.Current(), c.principal), slugOf, func(t *flags.Tenant) bool {
+		return c.principal.Sees(t) && (plan == "" || t.Plan == plan) && (partner == "" || t.PartnerSlug == partner) && contains(text, t.Slug, t.Name)
 	})
 }
+
+// inReach are the tenants, by slug, among which are all that a principal sees. Those of a member without a
+// partner are looked up: there may be a hundred thousand others.
+func inReach(s *flags.Snapshot, p *auth.Principal) []*flags.Tenant {
+	if p.Role != auth.Member || len(p.Partners) > 0 {
+		return s.Tenants()
+	}
+	var own []*flags.Tenant
+	for _, slug := range p.Tenants {
+		if t := s.Tenant(slug); t != nil {
+			own = append(own, t)
+		}
+	}
+	return own
+}
+
+func slugOf(t *flags.Tenant) string { return t.Slug }
 
 func (a *app) getTenant(w http.ResponseWriter, r *http.Request, c call) error {
 	slug := r.PathValue("slug")
 	t := a.db.Current().Tenant(slug)
-	if t == nil || !c.principal.Sees(slug) {
+	if t == nil || !c.principal.Sees(t) {
 		return noTenant(slug)
 	}
 	return writeJSON(w, http.StatusOK, t)

@@ -97,6 +97,8 @@ func (a *app) apiRoutes() []route {
 
 		{"GET", "/events", auth.Evaluate, noBody, a.streamEvents, members},
 
+		{"GET", "/me", auth.Evaluate, noBody, a.me, members},
+
 		{"GET", "/flags", auth.Read, noBody, a.listFlags, members},
 		{"POST", "/flags", auth.Operator, largeBody, a.createFlag, staff},
 		{"GET", "/flags/{key}", auth.Read, noBody, a.getFlag, members},

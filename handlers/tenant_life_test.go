@@ -136,7 +136,7 @@ func TestFlipsOnStreams(t *testing.T) {
 	s.planFlag(t)
 	events := s.follow(t, "GET /events")
 	follow := func(tenant string) *reader {
-		url := s.app.Load().streamURL(&auth.Principal{Role: auth.Evaluate}, tenant, s.now())
+		url := s.app.Load().streamURL(&http.Request{}, &auth.Principal{Role: auth.Evaluate}, tenant, s.now())
 		return s.follow(t, "GET "+strings.TrimPrefix(url, s.url), nobody)
 	}
 	s.moveClock(time.Hour) // the changes so far were long before
