@@ -71,8 +71,9 @@ func readPreferences(r *http.Request) preferences {
 }
 
 // console runs a page for a person who may see it. Its cookie counts; a change from another origin is
-// refused; a person without a session is asked to sign in, in the way that suits the request.
-func (a *app) console(p screen) http.Handler {
+// refused; a person without a session is asked to sign in, in the way that suits the request. find says whether
+// a visit is a use of the session, by which it goes on.
+func (a *app) console(p screen, find func(*http.Request) (*auth.Session, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := w.(*recorder)
 		rec.routed = true
@@ -80,10 +81,6 @@ func (a *app) console(p screen) http.Handler {
 		err := func() (err error) {
 			if err := a.browser(r); err != nil {
 				return err
-			}
-			find := a.sessions.Find
-			if r.Header.Get("HX-Source") == "p#consumers" { // a line that asks by itself must not keep a session from ending
-				find = a.sessions.Peek
 			}
 			who, err := a.person(r, useOf(r, p), find)
 			if errors.Is(err, auth.ErrSignInAgain) && useOf(r, p) == auth.Navigate {

@@ -259,7 +259,7 @@ func TestConsumersLine(t *testing.T) {
 	const line = "GET /operator/flags/calendar/consumers"
 	wants := func(what, text, every string) {
 		t.Helper()
-		body := s.want(t, 200, line, "", cookie, "HX-Request: true", "HX-Request-Type: partial", "HX-Source: p#consumers").body
+		body := s.want(t, 200, line, "", cookie, "HX-Request: true", "HX-Request-Type: partial").body
 		if !strings.Contains(body, ">"+text+"<") || strings.Contains(body, "hx-get") != (every != "") || !strings.Contains(body, every) {
 			t.Errorf("%s: %s, want %q and %q", what, body, text, every)
 		}
@@ -296,9 +296,9 @@ func TestConsumersLine(t *testing.T) {
 
 	// Half an hour of asking by itself is no use of the session.
 	s.moveClock(auth.SessionIdle - time.Minute)
-	a := s.send(t, line, "", cookie, "HX-Request: true", "HX-Source: p#consumers")
+	a := s.send(t, line, "", cookie, "HX-Request: true")
 	s.moveClock(2 * time.Minute)
-	if b := s.send(t, line, "", cookie, "HX-Request: true", "HX-Source: p#consumers"); a.status != 200 || b.status != 401 {
+	if b := s.send(t, line, "", cookie, "HX-Request: true"); a.status != 200 || b.status != 401 {
 		t.Errorf("before and after the session's idle time = %d, %d, want 200, 401", a.status, b.status)
 	}
 }

@@ -162,7 +162,6 @@ func (a *app) consolePages() []screen {
 		{"POST", "/operator/flags/{key}/ontop", auth.Operator, a.ontop},
 		{"POST", "/operator/flags/{key}/theirs", auth.Operator, a.theirs},
 		{"POST", "/operator/flags/{key}/conflict", auth.Operator, a.conflictCard},
-		{"GET", "/operator/flags/{key}/consumers", auth.Read, a.flagConsumers},
 		{"GET", "/operator/flags/{key}/delete", auth.Operator, a.askDelete},
 		{"POST", "/operator/flags/{key}/delete", auth.Operator, a.removeFlag},
 		{"POST", "/operator/flags/{key}/restore", auth.Operator, a.bringBack},
@@ -186,6 +185,13 @@ func (a *app) consolePages() []screen {
 		{"GET", "/operator/palette", auth.Read, a.palette},
 		{"GET", "/operator/suggest", auth.Read, a.suggest},
 		{"GET", "/operator/events", auth.Read, a.events},
+	}
+}
+
+// unattended are parts of console pages that ask by themselves, which must not keep a session from ending.
+func (a *app) unattended() []screen {
+	return []screen{
+		{"GET", "/operator/flags/{key}/consumers", auth.Read, a.flagConsumers},
 	}
 }
 

@@ -140,7 +140,10 @@ func (s *Server) Start(a Appliance) error {
 		offer(r, app.open(r))
 	}
 	for _, p := range app.consolePages() {
-		handle(p.pattern(), zipped(app.console(p)))
+		handle(p.pattern(), zipped(app.console(p, app.sessions.Find)))
+	}
+	for _, p := range app.unattended() {
+		handle(p.pattern(), zipped(app.console(p, app.sessions.Peek)))
 	}
 	for _, p := range app.entrances() {
 		handle(p.pattern(), zipped(app.entrance(p)))
@@ -197,7 +200,7 @@ func (s *Server) unrouted(rec *recorder, r *http.Request) {
 	}
 	if a := s.app.Load(); a != nil && strings.HasPrefix(r.URL.Path+"/", "/operator/") {
 		lost := screen{need: auth.Read, handle: func(http.ResponseWriter, *http.Request, visit) error { return err }}
-		zipped(a.console(lost)).ServeHTTP(rec, r)
+		zipped(a.console(lost, a.sessions.Find)).ServeHTTP(rec, r)
 		return
 	}
 	s.fail(rec, r, err)
