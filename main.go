@@ -35,6 +35,7 @@ import (
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
 	"github.com/dezky/platform-api/handlers"
+	"github.com/dezky/platform-api/provisioning"
 	"github.com/dezky/platform-api/replica"
 	"github.com/dezky/platform-api/seed"
 )
@@ -152,6 +153,7 @@ var (
 	dataDirSetting      = &setting{"data-dir", "PLATFORM_API_DATA_DIR", "DIR", "./data", "directory of platform-api.db and all other state"}
 	environmentsSetting = &setting{"environments", "PLATFORM_API_ENVIRONMENTS", "LIST", "production,staging,development", "the known environments, comma-separated"}
 	environmentSetting  = &setting{"environment", "PLATFORM_API_ENVIRONMENT", "NAME", "", "the default environment, assumed where none is named (default the first of them)"}
+	authentikSetting    = &setting{"authentik-url", "PLATFORM_API_AUTHENTIK_URL", "URL", "", "Authentik whose groups follow the tenants, such as https://id.example.com; its token is PLATFORM_API_AUTHENTIK_TOKEN"}
 	logSetting          = &setting{"log", "PLATFORM_API_LOG", "LEVEL", "info", "least level that is logged, as JSON lines on stderr: debug, info, warn, error"}
 	gainSetting         = &setting{"confirm-gain", "PLATFORM_API_CONFIRM_GAIN", "N", "10", "a console change by which more tenants than this gain a flag asks for confirmation"}
 	replicaSetting      = &setting{"replica-url", "PLATFORM_API_REPLICA_URL", "URL", "", "where a copy of the database is kept: file:///path or s3://bucket/prefix?endpoint=…&region=…&forcePathStyle=true"}
@@ -177,7 +179,7 @@ func init() {
 	commands = []command{
 		{"serve", "", []*setting{addrSetting, urlSetting, dataDirSetting, environmentsSetting, environmentSetting,
 			issuerSetting, clientSetting, operatorSetting, readSetting, audiencesSetting, proxiesSetting, originsSetting, metricsSetting,
-			replicaSetting, firstBootSetting, durabilitySetting, gainSetting, logSetting, demoSetting},
+			replicaSetting, firstBootSetting, durabilitySetting, gainSetting, authentikSetting, logSetting, demoSetting},
 			"runs the appliance, until SIGTERM or SIGINT", serve},
 		{"token create", "", []*setting{nameSetting, roleSetting, envSetting, expiresSetting, dataDirSetting, environmentsSetting, replicaSetting},
 			"makes an API token and prints it, once, alone on a line; works beside a running server", tokenCreate},
@@ -522,6 +524,33 @@ func (c *call) openID(publicURL string) auth.OpenIDOptions {
 	return o
 }
 
+// authentikTokenVariable holds the token for Authentik's API.
+const authentikTokenVariable = "PLATFORM_API_AUTHENTIK_TOKEN"
+
+// authentik returns the Authentik whose groups follow the tenants, nil if there is none.
+func (c *call) authentik() *provisioning.Authentik {
+	address := c.value(authentikSetting)
+	token, readable := c.secret(authentikTokenVariable)
+	if address == "" && token == "" && readable {
+		return nil
+	}
+	why := provisioning.CheckURL(address)
+	if address == "" {
+		why = "is missing; a token for Authentik is given"
+	}
+	if why != "" {
+		c.mistake(authentikSetting, "%s", why)
+	}
+	why = provisioning.CheckToken(token)
+	if token == "" && readable {
+		why = "is missing; provisioning in Authentik needs it"
+	}
+	if why != "" {
+		c.mistake(&setting{variable: authentikTokenVariable}, "%s", why)
+	}
+	return provisioning.NewAuthentik(address, token)
+}
+
 // sessionKeyVariable holds the keys of session cookies; like every secret it has no flag, and may come
 // from a file.
 const sessionKeyVariable = "PLATFORM_API_SESSION_KEY"
@@ -582,6 +611,10 @@ func serve(ctx context.Context, c *call) (err error) {
 	metricsAddr := c.value(metricsSetting)
 	if metricsAddr != "" {
 		c.checkAddress(metricsSetting, metricsAddr)
+	}
+	authentik := c.authentik()
+	if authentik != nil {
+		options.Integrations = []string{provisioning.Name}
 	}
 	confirmGain, proxies, keys := c.number(gainSetting), c.number(proxiesSetting), c.sessionKeys()
 	copyTo, firstBoot, durability := c.replica(), c.is(firstBootSetting), c.value(durabilitySetting)
@@ -706,8 +739,13 @@ func serve(ctx context.Context, c *call) (err error) {
 	if durability == "replicated" {
 		database.AcknowledgeBy(copied.Wait)
 	}
+	var provisioner *provisioning.Runner
+	if authentik != nil {
+		provisioner = provisioning.New(provisioning.Options{DB: database, Authentik: authentik, Log: logger, Now: time.Now})
+		running.Go(func() { provisioner.Run(background) })
+	}
 	appliance := handlers.Appliance{DB: database, Tokens: tokens, Environment: environment, PublicURL: publicURL, ByHost: byHost,
-		Streams: streams, Sessions: sessions, OpenID: openID, Origins: origins, ConfirmGain: confirmGain, Now: time.Now, Replica: copied}
+		Streams: streams, Sessions: sessions, OpenID: openID, Origins: origins, ConfirmGain: confirmGain, Now: time.Now, Replica: copied, Provisioning: provisioner}
 	if address, ok := listener.Addr().(*net.TCPAddr); ok && address.IP.IsLoopback() && openID.SignIn == nil {
 		appliance.Links = auth.NewLinks(time.Now)
 		appliance.AnnounceLink = func(secret string) { fmt.Fprintln(c.stdout, "Sign in: "+bound+"/login/link#"+secret) }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/auth/authtest"
+	"github.com/dezky/platform-api/provisioning/provisioningtest"
 )
 
 // asProgram makes this test binary behave as the program, so that tests can run it as a process.
@@ -44,15 +45,18 @@ func TestMain(m *testing.M) {
 
 // house is the import rule: what each package may import of ours.
 var house = map[string][]string{
-	".":         {"auth", "db", "flags", "handlers", "seed", "static", "replica"},
-	"handlers":  {"auth", "db", "flags", "replica", "static", "templates"},
+	".":         {"auth", "db", "flags", "handlers", "seed", "static", "provisioning", "replica"},
+	"handlers":  {"auth", "db", "flags", "provisioning", "replica", "static", "templates"},
 	"templates": {"flags", "static"},
 	"static":    {},
 	"auth":      {"db", "flags"},
 	"replica":   {"db", "flags"},
-	"seed":      {"db", "flags"},
-	"db":        {"flags"},
-	"flags":     {},
+
+	"provisioning": {"db", "flags"},
+
+	"seed":  {"db", "flags"},
+	"db":    {"flags"},
+	"flags": {},
 
 	"auth/authtest/dev": {"auth/authtest"}, // make dev's command, never shipped
 }
@@ -181,6 +185,12 @@ func TestMistakes(t *testing.T) {
 		{"proxies", env("PLATFORM_API_TRUSTED_PROXIES", "some"), nil, []string{`PLATFORM_API_TRUSTED_PROXIES: "some" is not a whole number from 0`}},
 		{"origins", env("PLATFORM_API_CORS_ORIGINS", "https://app.example.com * app.example.com,https://app.example.com/path null https://bücher.example https://app.example.com:"), nil,
 			[]string{`PLATFORM_API_CORS_ORIGINS: "*" is not an origin`, `"app.example.com" is not an origin`, `"https://app.example.com/path" is not an origin`, `"null" is not an origin`, `"https://bücher.example" is not an origin`, `"https://app.example.com:" is not an origin`}},
+		{"Authentik without a token", env("PLATFORM_API_AUTHENTIK_URL", "http://id.example.com/"), nil,
+			[]string{`PLATFORM_API_AUTHENTIK_URL: "http://id.example.com/" is not an https address`, "PLATFORM_API_AUTHENTIK_TOKEN: is missing"}},
+		{"Authentik without an address", env("PLATFORM_API_AUTHENTIK_TOKEN", "a b"), nil,
+			[]string{"PLATFORM_API_AUTHENTIK_URL: is missing", "PLATFORM_API_AUTHENTIK_TOKEN: is not a token"}},
+		{"Authentik's API by a flag", env("PLATFORM_API_AUTHENTIK_TOKEN_FILE", "/nowhere/token"), []string{"-authentik-url", "https://id.example.com/api/v3"},
+			[]string{"PLATFORM_API_AUTHENTIK_TOKEN_FILE: open /nowhere/token", `-authentik-url (PLATFORM_API_AUTHENTIK_URL): "https://id.example.com/api/v3" is to end before /api/`}},
 		{"token", env(), []string{"token", "create"}, []string{"-name: is required", "-role: is required"}},
 		{"token, all at once", env(), []string{"token", "create", "-name", "a b", "-role", "boss", "-env", "mars", "-expires", "soon"},
 			[]string{"-expires: ", "-name: ", "-role: ", "-env: "}},
@@ -222,7 +232,7 @@ func TestHelpIsComplete(t *testing.T) {
 func TestDocumentsNameEverySetting(t *testing.T) {
 	variables := regexp.MustCompile(`PLATFORM_API_[A-Z_]+`)
 	want := map[string]bool{}
-	for _, secret := range []string{sessionKeyVariable, clientSecretVariable} {
+	for _, secret := range []string{sessionKeyVariable, clientSecretVariable, authentikTokenVariable} {
 		want[secret], want[secret+"_FILE"] = true, true
 	}
 	for _, c := range commands {
@@ -321,6 +331,42 @@ func TestServeWithAnIdentityProvider(t *testing.T) {
 	s.log.await("ready")
 	if got := flags(s, token); got != http.StatusOK {
 		t.Errorf("after a restart without the provider the token gets %d, want 200 by the kept keys", got)
+	}
+}
+
+// A tenant that Authentik could not be told of while it was away is there once it is back, also in a later process.
+func TestServeProvisions(t *testing.T) {
+	authentik := provisioningtest.New(t)
+	authentik.Down()
+	secret := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(secret, []byte(provisioningtest.Token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	getenv := env("PLATFORM_API_AUTHENTIK_URL", authentik.URL, "PLATFORM_API_AUTHENTIK_TOKEN_FILE", secret)
+	dir := t.TempDir()
+	s := begin(t, getenv, dir)
+	s.log.await("ready")
+	token := strings.TrimSpace(must(t, "token", "create", "-name", "ops", "-role", "operator", "-data-dir", dir))
+	status, body := s.ask(t, token, "POST", "/tenants/dezky/reconcile", "")
+	if status != http.StatusOK || !strings.Contains(body, `"authentik":"error"`) || !strings.Contains(body, "can't be reached") {
+		t.Errorf("reconcile with Authentik away = %d %s, want 200, error, and why", status, body)
+	}
+	if status, body = s.ask(t, token, "DELETE", "/tenants/dezky", ""); status != http.StatusNoContent {
+		t.Errorf("DELETE with Authentik away = %d %s, want 204", status, body)
+	}
+	if status, body = s.ask(t, token, "POST", "/tenants", `{"slug":"acme","name":"Acme","plan":"starter"}`); status != http.StatusCreated || !strings.Contains(body, `"authentik":"pending"`) {
+		t.Errorf("POST /tenants with Authentik away = %d %s, want 201 and pending", status, body)
+	}
+	s.stop()
+
+	authentik.Put(provisioningtest.Group{Name: "tenant:dezky"})
+	authentik.Up()
+	s = begin(t, getenv, dir)
+	for range 2 {
+		s.log.await("tenant provisioned")
+	}
+	if groups := authentik.Groups(""); len(groups) != 1 || groups[0].Name != "tenant:acme" {
+		t.Errorf("there are the groups %v, want tenant:acme alone", groups)
 	}
 }
 

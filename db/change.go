@@ -31,9 +31,11 @@ type tx struct {
 	ctx        context.Context
 	sql        *sql.Tx
 	statements map[string]*sql.Stmt
+	db         *DB
+	after      []func() // what others see of it once it is committed
+	queued     bool     // whether it queued something for an integration
 
 	// Of a change only:
-	db       *DB
 	by       By
 	edit     *flags.Edit // flags and registry as this transaction has them
 	at       time.Time   // of every entry of this transaction
@@ -107,7 +109,8 @@ func (db *DB) transact(ctx context.Context, fn func(*tx) error) (err error) {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer sqlTx.Rollback()
-	if err := fn(&tx{ctx: ctx, sql: sqlTx, statements: map[string]*sql.Stmt{}, db: db, moved: map[string]*flags.Tenant{}}); err != nil {
+	tx := &tx{ctx: ctx, sql: sqlTx, statements: map[string]*sql.Stmt{}, db: db, moved: map[string]*flags.Tenant{}}
+	if err := fn(tx); err != nil {
 		if errors.Is(err, errRollback) {
 			return nil
 		}
@@ -116,8 +119,14 @@ func (db *DB) transact(ctx context.Context, fn func(*tx) error) (err error) {
 	if err := sqlTx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	for _, fn := range tx.after {
+		fn()
+	}
 	return nil
 }
+
+// committed has fn called once the transaction is committed, before anybody else may write.
+func (tx *tx) committed(fn func()) { tx.after = append(tx.after, fn) }
 
 // change is the one way to change flags, registry and tokens: one transaction that holds rows and
 // history together, and, when flags or registry changed, one new revision, whose snapshot is published

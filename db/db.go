@@ -37,6 +37,7 @@ type Options struct {
 	Environments []string         // the known environments, the default one first or not; at least one
 	Now          func() time.Time // the clock; time.Now if nil
 	Rand         io.Reader        // for ids and secrets; crypto/rand if nil
+	Integrations []string         // the other systems that hold tenants: each change of one is queued for them
 
 	migrations fs.FS // another set of migrations, for tests
 }
@@ -49,6 +50,7 @@ type DB struct {
 	reader *pool         // read-only connections
 	turn   chan struct{} // holds a token while nobody writes
 	copied replication
+	queued chan struct{} // holds a token when there may be something new to do for an integration
 
 	file    os.FileInfo           // of the database, as it was opened
 	trouble atomic.Pointer[error] // of the last transaction, if the database can't be used
@@ -115,7 +117,7 @@ func open(o Options) (*DB, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	db := &DB{path: filepath.Join(o.Dir, File), opts: o, writer: &pool{}, reader: &pool{}, turn: make(chan struct{}, 1)}
+	db := &DB{path: filepath.Join(o.Dir, File), opts: o, writer: &pool{}, reader: &pool{}, turn: make(chan struct{}, 1), queued: make(chan struct{}, 1)}
 	db.turn <- struct{}{}
 	// The file is made here, so that its mode is ours and SQLite gives -wal and -shm the same one.
 	f, err := os.OpenFile(db.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)

@@ -23,7 +23,9 @@ func TestSchemaRefuses(t *testing.T) {
 			"expires_at": nil, "revoked_at": nil, "last_used_at": nil},
 		"log": {"at": 10, "revision": 0, "actor": "me", "kind": "flag", "name": "search", "action": "created", "version": 1, "note": "",
 			"changes": "{}", "impact": "{}"},
-		"seeded":   {"kind": "flag", "name": "search"},
+		"seeded": {"kind": "flag", "name": "search"},
+		"provisioning": {"integration": "authentik", "slug": "acme", "tenant_id": "t1", "tenant_at": 1, "removed": 0, "wish": 1, "attempts": 0,
+			"next_at": nil, "error": ""},
 		"instance": {"id": 1, "epoch": "01234567", "revision": 0}, // stands there already
 	}
 	// insert puts in the table's valid row, but for the columns in but.
@@ -39,7 +41,7 @@ func TestSchemaRefuses(t *testing.T) {
 			strings.Join(columns, ", "), strings.Repeat(", ?", len(columns)-1)), values...)
 		return err
 	}
-	for _, table := range []string{"partners", "tenants", "flags", "tokens", "log", "seeded"} {
+	for _, table := range []string{"partners", "tenants", "flags", "tokens", "log", "seeded", "provisioning"} {
 		if err := insert(table, nil); err != nil {
 			t.Fatalf("the valid row of %s: %v", table, err)
 		}
@@ -118,6 +120,17 @@ func TestSchemaRefuses(t *testing.T) {
 		{"seeded", but{}, taken},
 		{"seeded", but{"kind": "token"}, checked},
 		{"seeded", but{"name": nil}, required},
+
+		{"provisioning", but{}, taken},
+		{"provisioning", but{"integration": ""}, checked},
+		{"provisioning", but{"slug": ""}, checked},
+		{"provisioning", but{"slug": strings.Repeat("a", 64)}, checked},
+		{"provisioning", but{"slug": "b", "tenant_id": strings.Repeat("a", 65)}, checked},
+		{"provisioning", but{"slug": "b", "removed": 2}, checked},
+		{"provisioning", but{"slug": "b", "wish": 0}, checked},
+		{"provisioning", but{"slug": "b", "attempts": -1}, checked},
+		{"provisioning", but{"slug": "b", "next_at": "soon"}, typed},
+		{"provisioning", but{"slug": "b", "error": nil}, required},
 
 		{"instance", but{"id": 2}, checked},
 		{"instance", but{}, taken},

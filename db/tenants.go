@@ -29,17 +29,16 @@ func scanTenant(row scanner) (*flags.Tenant, error) {
 		t.PartnerSlug = unique.Make(*partner).Value()
 	}
 	t.Plan, t.Status = unique.Make(t.Plan).Value(), unique.Make(t.Status).Value() // many have the same
-	for _, m := range []struct {
-		text string
-		to   *map[string]string
-	}{{status, &t.ProvisioningStatus}, {errs, &t.ProvisioningErrors}} {
-		if m.text == "{}" { // nearly always: keep no empty map per tenant
+	var maps [2]map[string]string
+	for i, text := range []string{status, errs} {
+		if text == "{}" {
 			continue
 		}
-		if err := json.Unmarshal([]byte(m.text), m.to); err != nil {
+		if err := json.Unmarshal([]byte(text), &maps[i]); err != nil {
 			return nil, fmt.Errorf("tenant %q: provisioning: %w", t.Slug, err)
 		}
 	}
+	t.Integrations = flags.NewIntegrations(maps[0], maps[1])
 	t.CreatedAt, t.UpdatedAt, t.SubscribedAt = fromMillis(created), fromMillis(updated), fromMillis(subscribed)
 	return &t, nil
 }
@@ -185,18 +184,21 @@ func (tx *tx) putTenant(before *flags.Tenant, next flags.Tenant, action flags.Ac
 	if next.PartnerSlug != "" {
 		partner = next.PartnerSlug
 	}
-	status, err := mapJSON(next.ProvisioningStatus)
+	held := tx.pending(next.Integrations.All())
+	states, errs := flags.IntegrationMaps(held)
+	status, err := toJSON(states)
 	if err != nil {
 		return nil, err
 	}
-	errs, err := mapJSON(next.ProvisioningErrors)
+	failures, err := toJSON(errs)
 	if err != nil {
 		return nil, err
 	}
 	err = tx.exec("INSERT INTO tenants ("+tenantColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"+
 		" ON CONFLICT (id) DO UPDATE SET name = excluded.name, plan = excluded.plan, partner_slug = excluded.partner_slug,"+
-		" status = excluded.status, updated_at = excluded.updated_at, subscribed_at = excluded.subscribed_at",
-		next.ID, next.Slug, next.Name, next.Plan, partner, next.Status, status, errs, next.CreatedAt.UnixMilli(), next.UpdatedAt.UnixMilli(),
+		" status = excluded.status, updated_at = excluded.updated_at, subscribed_at = excluded.subscribed_at,"+
+		" provisioning_status = excluded.provisioning_status, provisioning_errors = excluded.provisioning_errors",
+		next.ID, next.Slug, next.Name, next.Plan, partner, next.Status, status, failures, next.CreatedAt.UnixMilli(), next.UpdatedAt.UnixMilli(),
 		next.SubscribedAt.UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("tenant %q: %w", next.Slug, err)
@@ -206,14 +208,10 @@ func (tx *tx) putTenant(before *flags.Tenant, next flags.Tenant, action flags.Ac
 		tx.moved[next.Slug] = before
 	}
 	tx.edit.SetTenant(next.Slug, &next)
-	return &next, tx.log(flags.Entry{Kind: flags.KindTenant, Name: next.Slug, Action: action, Changes: flags.DiffTenant(before, &next)})
-}
-
-func mapJSON(m map[string]string) (string, error) {
-	if len(m) == 0 {
-		return "{}", nil
+	if err := tx.queueTenant(&next, held); err != nil {
+		return nil, err
 	}
-	return toJSON(m)
+	return &next, tx.log(flags.Entry{Kind: flags.KindTenant, Name: next.Slug, Action: action, Changes: flags.DiffTenant(before, &next)})
 }
 
 func (tx *tx) deleteTenant(slug string) error {
@@ -230,5 +228,8 @@ func (tx *tx) deleteTenant(slug string) error {
 	tx.touch()
 	delete(tx.moved, slug)
 	tx.edit.SetTenant(slug, nil)
+	if err := tx.queueRemoval(slug); err != nil {
+		return err
+	}
 	return tx.log(flags.Entry{Kind: flags.KindTenant, Name: slug, Action: flags.Deleted, Changes: flags.DiffTenant(before, nil)})
 }

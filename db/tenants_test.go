@@ -219,7 +219,7 @@ func TestTenantKeepsProvisioning(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := d.Current()
-	if got, want := show(s.Tenant("dezky").ProvisioningStatus), `{"authentik":"ok"}`; got != want {
+	if got, want := show(s.Tenant("dezky").Integrations.All()), `[{"Name":"authentik","State":"ok","Error":""}]`; got != want {
 		t.Errorf("provisioning status %s, want %s", got, want)
 	}
 	same(t, reopen(t, d).Current(), s)

@@ -85,7 +85,7 @@ func TestDiffTenant(t *testing.T) {
 	acme := registry().Tenant("acme")
 	suspended := *globex
 	suspended.Status, suspended.PartnerSlug = flags.Suspended, ""
-	suspended.ProvisioningStatus = map[string]string{"authentik": "ok"}
+	suspended.Integrations = flags.NewIntegrations(map[string]string{"authentik": "ok"}, nil)
 	tests := []struct {
 		name          string
 		before, after *flags.Tenant

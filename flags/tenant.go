@@ -35,9 +35,7 @@ type Tenant struct {
 
 	SubscribedAt time.Time // since when it has its plan and status; no change of the rest moves it
 
-	// ProvisioningStatus is the state of each integration by name; ProvisioningErrors the reason where it is "error".
-	ProvisioningStatus map[string]string
-	ProvisioningErrors map[string]string
+	Integrations *Integrations // how other systems hold it; shared by all versions of the tenant, and live
 }
 
 // tenantFields is a tenant in JSON.
@@ -78,8 +76,8 @@ func (s Subscriber) MarshalJSON() ([]byte, error) {
 }
 
 func (t *Tenant) fields() tenantFields {
-	return tenantFields{t.ID, t.Slug, t.Name, t.Plan, optional(t.PartnerSlug), t.Status,
-		orEmpty(t.ProvisioningStatus), orEmpty(t.ProvisioningErrors), t.CreatedAt, t.UpdatedAt}
+	states, errors := t.Integrations.States()
+	return tenantFields{t.ID, t.Slug, t.Name, t.Plan, optional(t.PartnerSlug), t.Status, states, errors, t.CreatedAt, t.UpdatedAt}
 }
 
 // MarshalJSON writes no partner as null and no integrations as empty objects.
@@ -91,13 +89,6 @@ func optional(s string) *string {
 		return nil
 	}
 	return &s
-}
-
-func orEmpty(m map[string]string) map[string]string {
-	if m == nil {
-		return map[string]string{}
-	}
-	return m
 }
 
 // Partner resells to tenants.
@@ -112,7 +103,7 @@ type Partner struct {
 type TenantPatch struct {
 	ID, Slug, Name, Plan, PartnerSlug, Status *string
 
-	// ProvisioningStatus, when not nil, is the state of the integrations; no request sets it.
+	// ProvisioningStatus is the state of the integrations of a new tenant; no request sets it.
 	ProvisioningStatus map[string]string
 
 	// Problems are mistakes found while decoding; Apply reports them with its own.
@@ -174,8 +165,8 @@ func (p *TenantPatch) Apply(t Tenant, known Known) (Tenant, error) {
 	if t.Status == "" {
 		t.Status = Active
 	}
-	if p.ProvisioningStatus != nil {
-		t.ProvisioningStatus = p.ProvisioningStatus
+	if t.Integrations == nil {
+		t.Integrations = NewIntegrations(p.ProvisioningStatus, nil)
 	}
 	if len(bad.Errors) > 0 {
 		return Tenant{}, &bad

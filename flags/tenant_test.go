@@ -101,8 +101,7 @@ func TestTenantApplyValues(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	globex := *registry().Tenant("globex")
 	globex.CreatedAt, globex.UpdatedAt = at, at
-	globex.ProvisioningStatus = map[string]string{"authentik": "error"}
-	globex.ProvisioningErrors = map[string]string{"authentik": "timeout"}
+	globex.Integrations = flags.NewIntegrations(map[string]string{"authentik": "error"}, map[string]string{"authentik": "timeout"})
 
 	const rest = `"createdAt":"2026-01-02T03:04:05Z","updatedAt":"2026-01-02T03:04:05Z"}`
 	tests := []struct {
@@ -126,9 +125,10 @@ func TestTenantApplyValues(t *testing.T) {
 			ID: new("t1"), Slug: new("globex"), Name: new("Globex A/S"), Plan: new("enterprise"), PartnerSlug: new(""), Status: new("suspended"),
 		}, `{"id":"t1","slug":"globex","name":"Globex A/S","plan":"enterprise","partnerSlug":null,"status":"suspended",` +
 			`"provisioningStatus":{"authentik":"error"},"provisioningErrors":{"authentik":"timeout"},` + rest},
-		{"integrations reconciled", globex, flags.TenantPatch{ProvisioningStatus: map[string]string{"authentik": "ok", "billing": "ok"}},
-			`{"id":"t1","slug":"globex","name":"Globex","plan":"business","partnerSlug":"nordhost","status":"active",` +
-				`"provisioningStatus":{"authentik":"ok","billing":"ok"},"provisioningErrors":{"authentik":"timeout"},` + rest},
+		{"created with integrations", flags.Tenant{CreatedAt: at, UpdatedAt: at}, flags.TenantPatch{
+			Slug: new("new"), Name: new("New"), Plan: new("starter"), ProvisioningStatus: map[string]string{"billing": "pending", "authentik": "ok"},
+		}, `{"id":"","slug":"new","name":"New","plan":"starter","partnerSlug":null,"status":"active",` +
+			`"provisioningStatus":{"authentik":"ok","billing":"pending"},"provisioningErrors":{},` + rest},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

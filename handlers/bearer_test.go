@@ -474,13 +474,13 @@ func TestMembersSeeTheirTenantsAlone(t *testing.T) {
 		}
 	}
 	for _, query := range []string{"", "?q=o", "?plan=starter", "?partner=nordhost", "?limit=1", "?after=acme"} {
-		for _, tenant := range decode[[]flags.Tenant](t, s.want(t, 200, "GET /tenants"+query, "", member)) {
+		for _, tenant := range decode[[]tenantJSON](t, s.want(t, 200, "GET /tenants"+query, "", member)) {
 			if tenant.Slug != "acme" && tenant.Slug != "initech" {
 				t.Errorf("GET /tenants%s has %s", query, tenant.Slug)
 			}
 		}
 	}
-	if got := decode[[]flags.Tenant](t, s.want(t, 200, "GET /tenants", "", member)); len(got) != 2 {
+	if got := decode[[]tenantJSON](t, s.want(t, 200, "GET /tenants", "", member)); len(got) != 2 {
 		t.Errorf("GET /tenants has %d tenants, want its own two", len(got))
 	}
 }

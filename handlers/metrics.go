@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"net/http"
 	"net/http/pprof"
 	"slices"
@@ -58,7 +59,7 @@ type metrics struct {
 	app *app
 
 	build, up, revision, age, flags, tenants, streams, evaluations, requests, durations,
-	consumers, behind,
+	consumers, behind, provisioning, provisioningErrors,
 	database, wal, provider,
 	replicating, lag, pending, synced, position, snapshot, copied, drilled, drill *prometheus.Desc
 }
@@ -68,37 +69,39 @@ func newMetrics(a *app) *metrics {
 		return prometheus.NewDesc("platform_api_"+name, help, labels, nil)
 	}
 	return &metrics{
-		app:         a,
-		build:       desc("build_info", "Always 1; the labels say what runs.", "version", "commit"),
-		up:          desc("ready", "1 while requests are answered, 0 while the server is stopping."),
-		revision:    desc("snapshot_revision", "Revision of flags and registry that is served."),
-		age:         desc("snapshot_age_seconds", "Since flags or registry changed last, in seconds."),
-		flags:       desc("flags", "Flags that exist."),
-		tenants:     desc("tenants", "Tenants that exist."),
-		streams:     desc("streams", "Event streams that are open, by kind.", "kind"),
-		evaluations: desc("evaluations_total", "Evaluations of a tenant that were answered, unchanged ones too."),
-		consumers:   desc("consumers", "API tokens and JWT clients that evaluated here within 24 hours."),
-		behind:      desc("consumers_behind", "Those of them that have not evaluated at the revision that is served."),
-		requests:    desc("requests_total", "Requests by route and status; route none is what has no route.", "route", "status"),
-		durations:   desc("request_duration_seconds", "How long requests took, by route.", "route"),
-		database:    desc("sqlite_bytes", "Size of the database file."),
-		wal:         desc("sqlite_wal_bytes", "Size of the write-ahead log beside it."),
-		replicating: desc("replication_ok", "1 while the replica is kept up to date. This and the others are there only where a replica is configured."),
-		lag:         desc("replication_lag_seconds", "Time since the replica had everything."),
-		pending:     desc("replication_pending_revisions", "Revisions that the replica is not known to have."),
-		synced:      desc("replication_last_success_timestamp_seconds", "When the replica last had everything."),
-		position:    desc("replication_position", "The last transaction in the replica."),
-		snapshot:    desc("replication_snapshot_timestamp_seconds", "The newest whole copy in the replica."),
-		copied:      desc("replication_bytes", "Size of the replica when it was last looked at."),
-		drilled:     desc("replication_drill_timestamp_seconds", "When the replica was last restored to see that it can be."),
-		drill:       desc("replication_drill_ok", "1 if that succeeded."),
-		provider:    desc("identity_provider_up", "1 if the identity provider answered what can be used when it was last asked.", "issuer"),
+		app:                a,
+		build:              desc("build_info", "Always 1; the labels say what runs.", "version", "commit"),
+		up:                 desc("ready", "1 while requests are answered, 0 while the server is stopping."),
+		revision:           desc("snapshot_revision", "Revision of flags and registry that is served."),
+		age:                desc("snapshot_age_seconds", "Since flags or registry changed last, in seconds."),
+		flags:              desc("flags", "Flags that exist."),
+		tenants:            desc("tenants", "Tenants that exist."),
+		streams:            desc("streams", "Event streams that are open, by kind.", "kind"),
+		evaluations:        desc("evaluations_total", "Evaluations of a tenant that were answered, unchanged ones too."),
+		consumers:          desc("consumers", "API tokens and JWT clients that evaluated here within 24 hours."),
+		behind:             desc("consumers_behind", "Those of them that have not evaluated at the revision that is served."),
+		provisioning:       desc("provisioning_pending", "Tenants that wait to be brought in line in other systems, and removals. This and the next are there only where there is such a system."),
+		provisioningErrors: desc("provisioning_errors", "Those for which that failed; it is tried again."),
+		requests:           desc("requests_total", "Requests by route and status; route none is what has no route.", "route", "status"),
+		durations:          desc("request_duration_seconds", "How long requests took, by route.", "route"),
+		database:           desc("sqlite_bytes", "Size of the database file."),
+		wal:                desc("sqlite_wal_bytes", "Size of the write-ahead log beside it."),
+		replicating:        desc("replication_ok", "1 while the replica is kept up to date. This and the others are there only where a replica is configured."),
+		lag:                desc("replication_lag_seconds", "Time since the replica had everything."),
+		pending:            desc("replication_pending_revisions", "Revisions that the replica is not known to have."),
+		synced:             desc("replication_last_success_timestamp_seconds", "When the replica last had everything."),
+		position:           desc("replication_position", "The last transaction in the replica."),
+		snapshot:           desc("replication_snapshot_timestamp_seconds", "The newest whole copy in the replica."),
+		copied:             desc("replication_bytes", "Size of the replica when it was last looked at."),
+		drilled:            desc("replication_drill_timestamp_seconds", "When the replica was last restored to see that it can be."),
+		drill:              desc("replication_drill_ok", "1 if that succeeded."),
+		provider:           desc("identity_provider_up", "1 if the identity provider answered what can be used when it was last asked.", "issuer"),
 	}
 }
 
 // Describe sends what there is.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.build, m.up, m.revision, m.age, m.flags, m.tenants, m.streams, m.evaluations, m.consumers, m.behind, m.requests, m.durations,
+	for _, d := range []*prometheus.Desc{m.build, m.up, m.revision, m.age, m.flags, m.tenants, m.streams, m.evaluations, m.consumers, m.behind, m.provisioning, m.provisioningErrors, m.requests, m.durations,
 		m.database, m.wal, m.provider, m.replicating, m.lag, m.pending, m.synced, m.position, m.snapshot, m.copied, m.drilled, m.drill} {
 		out <- d
 	}
@@ -134,6 +137,10 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	if file, wal, err := a.db.Size(); err == nil { // else they are missing, which says it
 		gauge(m.database, float64(file))
 		gauge(m.wal, float64(wal))
+	}
+	if p, err := a.provisioning.Progress(context.Background()); a.provisioning != nil && err == nil {
+		gauge(m.provisioning, float64(p.Pending))
+		gauge(m.provisioningErrors, float64(p.Errors))
 	}
 	if r := a.replica.Status(); r.State != replica.Off {
 		when := func(d *prometheus.Desc, t time.Time) {

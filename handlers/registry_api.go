@@ -164,6 +164,16 @@ func (a *app) tenantImpact(w http.ResponseWriter, r *http.Request, c call) error
 	}{list(s.OfTenant(s.Flips([]flags.TenantChange{{Before: before, After: &after}}, 0)))})
 }
 
+// reconcileTenant answers with the tenant also where an integration fails: its state then says so.
+func (a *app) reconcileTenant(w http.ResponseWriter, r *http.Request, c call) error {
+	if a.db.Current().Tenant(r.PathValue("slug")) != nil {
+		if err := a.provisioning.Reconcile(r.Context(), r.PathValue("slug")); err != nil {
+			return err
+		}
+	}
+	return a.getTenant(w, r, c)
+}
+
 func (a *app) listPartners(w http.ResponseWriter, r *http.Request, _ call) error {
 	text := strings.ToLower(r.URL.Query().Get("q"))
 	return writePage(w, r, a.db.Current().Partners(), func(p *flags.Partner) string { return p.Slug }, func(p *flags.Partner) bool {

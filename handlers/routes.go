@@ -14,6 +14,7 @@ import (
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
+	"github.com/dezky/platform-api/provisioning"
 	"github.com/dezky/platform-api/replica"
 	"github.com/dezky/platform-api/templates"
 )
@@ -53,7 +54,8 @@ type app struct {
 	secure       bool // browsers reach the server by https
 	reach        *flags.Reach
 	quit         <-chan struct{}
-	replica      *replica.Replica // nil where there is none
+	replica      *replica.Replica     // nil where there is none
+	provisioning *provisioning.Runner // nil where tenants are held by no other system
 
 	answers     *answers
 	stats       stats
@@ -117,6 +119,7 @@ func (a *app) apiRoutes() []route {
 		{"PATCH", "/tenants/{slug}", auth.Operator, largeBody, a.patchTenant, staff},
 		{"DELETE", "/tenants/{slug}", auth.Operator, noBody, a.deleteTenant, staff},
 		{"POST", "/tenants/{slug}/impact", auth.Read, largeBody, a.tenantImpact, staff},
+		{"POST", "/tenants/{slug}/reconcile", auth.Operator, noBody, a.reconcileTenant, staff},
 
 		{"GET", "/partners", auth.Read, noBody, a.listPartners, staff},
 		{"POST", "/partners", auth.Operator, largeBody, a.createPartner, staff},

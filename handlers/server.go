@@ -21,6 +21,7 @@ import (
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
+	"github.com/dezky/platform-api/provisioning"
 	"github.com/dezky/platform-api/replica"
 	"github.com/dezky/platform-api/static"
 	"github.com/dezky/platform-api/templates"
@@ -55,6 +56,8 @@ type Appliance struct {
 	ConfirmGain  int                 // a console change by which more tenants gain is asked about
 	Now          func() time.Time    // the clock
 	Replica      *replica.Replica    // nil where there is none
+
+	Provisioning *provisioning.Runner // nil where tenants are held by no other system
 }
 
 // Server answers HTTP. Until Start it knows only /health, and says 503 to all else.
@@ -110,7 +113,8 @@ func (s *Server) Start(a Appliance) error {
 		sessions: a.Sessions, links: a.Links, announceLink: a.AnnounceLink, confirmGain: a.ConfirmGain,
 		publicURL: a.PublicURL, byHost: a.ByHost, streams: a.Streams,
 		now: a.Now, started: a.Now(), secure: strings.HasPrefix(a.PublicURL, "https:"), quit: s.quit, reach: &flags.Reach{}, replica: a.Replica,
-		origins: a.Origins, stats: stats{unrouted: {}}, answers: &answers{live: a.DB.Live()},
+		provisioning: a.Provisioning,
+		origins:      a.Origins, stats: stats{unrouted: {}}, answers: &answers{live: a.DB.Live()},
 		// The document is read when someone first asks for the page: a start need not wait for it.
 		docs: sync.OnceValues(func() (templates.Docs, error) { return templates.NewDocs(s.opts.Spec) })}
 	if a.OpenID != nil {
