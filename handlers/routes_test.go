@@ -478,7 +478,7 @@ func TestNothingElseIsThere(t *testing.T) {
 	s := start(t)
 	s.registry(t)
 	for _, line := range []string{
-		"GET /ofrep/v1/configuration", "POST /ofrep/v1/evaluate", "POST /ofrep/v1/evaluate/flags/search/more", "POST /tenants/acme/reconcile",
+		"GET /ofrep/v1/configuration", "POST /ofrep/v1/evaluate", "POST /ofrep/v1/evaluate/flags/search/more",
 		"GET /tenants/import", "GET /tokens", "POST /tokens", "GET /flags/evaluate", "GET /flags/explain",
 		"PATCH /flags/evaluate", "DELETE /flags/explain", "POST /flags/evaluate/impact", "GET /flags/explain/history",
 		"POST /flags/evaluate/restore", "GET /flags/search/scope", "GET /nothing", "GET /flags/", "GET /debug/pprof/", "GET /docs/", "GET /favicon.ico",
