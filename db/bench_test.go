@@ -248,6 +248,29 @@ func BenchmarkImport(b *testing.B) {
 	}
 }
 
+// The check of a log of 100,000 entries, and the migration that gave it its hashes.
+func BenchmarkChain100k(b *testing.B) {
+	b.Run("check", func(b *testing.B) {
+		d := openTest(b, must(large())(b))
+		for b.Loop() {
+			if c := must(d.CheckChain(b.Context(), ""))(b); c.Wrong != "" || c.Entries < largeTenants {
+				b.Fatal(c)
+			}
+		}
+	})
+	b.Run("migrate", func(b *testing.B) {
+		d := openTest(b, must(large())(b))
+		closeTest(b, d)
+		for b.Loop() {
+			b.StopTimer()
+			dir := b.TempDir()
+			madeBefore(b, 7, dir, d)
+			b.StartTimer()
+			closeTest(b, must(Open(b.Context(), Options{Dir: dir, Environments: d.opts.Environments}))(b))
+		}
+	})
+}
+
 // What the command export reads.
 func BenchmarkLoad(b *testing.B) {
 	sized(b, func(b *testing.B, d *DB) {

@@ -41,6 +41,8 @@ type tx struct {
 	at       time.Time   // of every entry of this transaction
 	revision int64       // the next one, or the present one until flags or registry change
 	changed  bool        // whether flags or registry changed
+	last     int64       // id of the log's last entry
+	head     string      // and its hash in hex
 	entries  []flags.Entry
 	brief    bool                     // entries are kept without their changes: there are very many
 	events   []flags.Event            // one for each revision
@@ -181,10 +183,14 @@ func (tx *tx) step(by By, fn func(*tx) error) error {
 	tx.by, tx.changed = by, false
 	first := len(tx.entries)
 	var last int64
-	err := tx.get("SELECT revision, coalesce((SELECT at FROM log ORDER BY id DESC LIMIT 1), 0) FROM instance", nil, &tx.revision, &last)
+	var head []byte
+	// The id comes from what was ever written: where the log's end was cut off, the gap stays.
+	err := tx.get("SELECT revision, coalesce((SELECT at FROM log ORDER BY id DESC LIMIT 1), 0), (SELECT hash FROM log ORDER BY id DESC LIMIT 1),"+
+		" coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'log'), 0) FROM instance", nil, &tx.revision, &last, &head, &tx.last)
 	if err != nil {
 		return fmt.Errorf("instance: %w", err)
 	}
+	tx.head = hex.EncodeToString(head)
 	if tx.edit != nil && tx.edit.Revision() != tx.revision {
 		return fmt.Errorf("the database is at revision %d, this process at %d: another process wrote to it", tx.revision, tx.edit.Revision())
 	}
@@ -233,7 +239,7 @@ func (tx *tx) touch() {
 	}
 }
 
-// log adds an entry about something that this transaction changed.
+// log adds an entry about something that this transaction changed, chained to the one before.
 func (tx *tx) log(e flags.Entry) error {
 	changes, err := toJSON(e.Changes)
 	if err != nil {
@@ -244,21 +250,25 @@ func (tx *tx) log(e flags.Entry) error {
 		kept.Changes = nil
 	}
 	tx.entries = append(tx.entries, kept)
-	var version, impact any
+	ms := tx.at.UnixMilli()
+	l := flags.Line{ID: tx.last + 1, At: flags.LineTime(ms), Revision: tx.revision, Actor: tx.by.Actor, Kind: e.Kind, Name: e.Name, Action: e.Action,
+		Note: e.Note, Changes: changes, Via: tx.by.Via, Subject: tx.by.Subject, Issuer: tx.by.Issuer, Client: tx.by.Client, Previous: tx.head}
 	if e.Version > 0 {
-		version = e.Version
+		l.Version = &e.Version
 	}
 	if e.Impact != nil {
-		if impact, err = toJSON(e.Impact); err != nil {
+		impact, err := toJSON(e.Impact)
+		if err != nil {
 			return err
 		}
+		l.Impact = &impact
 	}
-	if err := tx.exec("INSERT INTO log (at, revision, actor, kind, name, action, version, note, changes, impact, via, subject, issuer, client)"+
-		" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		tx.at.UnixMilli(), tx.revision, tx.by.Actor, e.Kind, e.Name, e.Action, version, e.Note, changes, impact,
-		tx.by.Via, tx.by.Subject, tx.by.Issuer, tx.by.Client); err != nil {
+	hash := l.Sum()
+	if err := tx.exec("INSERT INTO log ("+entryColumns+", hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		l.ID, ms, l.Revision, l.Actor, l.Kind, l.Name, l.Action, l.Version, l.Note, l.Changes, l.Impact, l.Via, l.Subject, l.Issuer, l.Client, hash[:]); err != nil {
 		return fmt.Errorf("log: %w", err)
 	}
+	tx.last, tx.head = l.ID, hex.EncodeToString(hash[:])
 	return nil
 }
 

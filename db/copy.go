@@ -52,22 +52,27 @@ func RequireKnownSchema(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("schema version: %w", err)
 	}
+	knows, err := newestMigration()
+	if err == nil && has > knows {
+		err = newerSchema(has, knows)
+	}
+	return err
+}
+
+// newestMigration returns the schema that this program knows.
+func newestMigration() (knows int64, err error) {
 	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
 	if err != nil {
-		return err
+		return 0, err
 	}
-	var knows int64
 	for _, name := range names {
 		var version int64
 		if _, err := fmt.Sscanf(filepath.Base(name), "%d_", &version); err != nil {
-			return fmt.Errorf("migration %s: %w", name, err)
+			return 0, fmt.Errorf("migration %s: %w", name, err)
 		}
 		knows = max(knows, version)
 	}
-	if has > knows {
-		return newerSchema(has, knows)
-	}
-	return nil
+	return knows, nil
 }
 
 // Inspect checks the integrity of a database file that nobody has open, leaves nothing beside it, and says
@@ -78,14 +83,22 @@ func Inspect(ctx context.Context, file string) (Contents, error) {
 		return Contents{}, err
 	}
 	defer d.Close()
-	var said string
-	if err := d.QueryRowContext(ctx, "PRAGMA integrity_check").Scan(&said); err != nil {
-		return Contents{}, fmt.Errorf("integrity check: %w", err)
-	}
-	if said != "ok" {
-		return Contents{}, fmt.Errorf("integrity check: %s", said)
+	if err := integrity(ctx, d); err != nil {
+		return Contents{}, err
 	}
 	return contents(ctx, d)
+}
+
+// integrity is SQLite's own check of the whole file.
+func integrity(ctx context.Context, q querier) error {
+	var said string
+	if err := q.QueryRowContext(ctx, "PRAGMA integrity_check").Scan(&said); err != nil {
+		return fmt.Errorf("integrity check: %w", err)
+	}
+	if said != "ok" {
+		return fmt.Errorf("integrity check: %s", said)
+	}
+	return nil
 }
 
 // InspectBeside says what dir's database holds, which a server may have open. It checks nothing.

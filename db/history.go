@@ -51,10 +51,8 @@ type HistoryFilter struct {
 	Limit    int   // at most so many
 }
 
-// History returns entries of the log, newest first. A thing and an actor each have an index that ends in
-// the id. An action has none: it is looked for among the entries that the others leave, newest first until
-// Limit are found, which costs no write its upkeep.
-func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, error) {
+// where is the condition that the filter is, but for Limit.
+func (f HistoryFilter) where() (string, []any) {
 	where, args := []string{"1"}, []any{}
 	and := func(condition string, values ...any) {
 		where, args = append(where, condition), append(args, values...)
@@ -74,14 +72,22 @@ func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, erro
 	if f.Before > 0 {
 		and("id < ?", f.Before)
 	}
-	order := "id"
 	if f.Versions {
-		// Versions grow with ids and have an index of their own, which many flips do not slow down.
 		and("version IS NOT NULL")
+	}
+	return strings.Join(where, " AND "), args
+}
+
+// History returns entries of the log, newest first. A thing and an actor each have an index that ends in
+// the id. An action has none: it is looked for among the entries that the others leave, newest first until
+// Limit are found, which costs no write its upkeep.
+func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, error) {
+	where, args := f.where()
+	order := "id"
+	if f.Versions { // they grow with ids and have an index of their own, which many flips do not slow down
 		order = "version"
 	}
-	entries, err := collect(ctx, db.reader, scanEntry, "SELECT "+entryColumns+" FROM log WHERE "+
-		strings.Join(where, " AND ")+" ORDER BY "+order+" DESC LIMIT ?", append(args, f.Limit)...)
+	entries, err := collect(ctx, db.reader, scanEntry, "SELECT "+entryColumns+" FROM log WHERE "+where+" ORDER BY "+order+" DESC LIMIT ?", append(args, f.Limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}

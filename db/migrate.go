@@ -98,7 +98,11 @@ func (db *DB) requireSchema(ctx context.Context) error {
 		return fmt.Errorf("%s is not a database of this program's: %w", db.path, err)
 	}
 	sources := p.ListSources()
-	switch knows := sources[len(sources)-1].Version; {
+	return sameSchema(has, sources[len(sources)-1].Version)
+}
+
+func sameSchema(has, knows int64) error {
+	switch {
 	case has > knows:
 		return newerSchema(has, knows)
 	case has < knows:

@@ -20,7 +20,7 @@ import (
 )
 
 // migrationsBefore are this program's migrations of lower numbers.
-func migrationsBefore(t *testing.T, number int) fstest.MapFS {
+func migrationsBefore(t testing.TB, number int) fstest.MapFS {
 	t.Helper()
 	out := fstest.MapFS{}
 	for _, e := range must(migrationFiles.ReadDir("migrations"))(t) {
@@ -31,7 +31,7 @@ func migrationsBefore(t *testing.T, number int) fstest.MapFS {
 	return out
 }
 
-func numberOf(t *testing.T, migration string) int {
+func numberOf(t testing.TB, migration string) int {
 	t.Helper()
 	number, _, _ := strings.Cut(migration, "_")
 	return must(strconv.Atoi(number))(t)
@@ -223,7 +223,7 @@ func TestNoCopyNoMigration(t *testing.T) {
 
 // madeBefore makes a database in dir as this program did before the migration of a number, with the content
 // of d, which is closed.
-func madeBefore(t *testing.T, number int, dir string, d *DB) {
+func madeBefore(t testing.TB, number int, dir string, d *DB) {
 	t.Helper()
 	old := must(sql.Open("sqlite", filepath.Join(dir, File)))(t)
 	defer old.Close()

@@ -22,10 +22,11 @@ func TestSchemaRefuses(t *testing.T) {
 		"tokens": {"id": "1", "name": "ci", "hash": make([]byte, 32), "role": "read", "environment": nil, "created_at": 1, "created_by": "me",
 			"expires_at": nil, "revoked_at": nil, "last_used_at": nil},
 		"log": {"at": 10, "revision": 0, "actor": "me", "kind": "flag", "name": "search", "action": "created", "version": 1, "note": "",
-			"changes": "{}", "impact": "{}"},
+			"changes": "{}", "impact": "{}", "hash": make([]byte, 32)},
 		"seeded": {"kind": "flag", "name": "search"},
 		"provisioning": {"integration": "authentik", "slug": "acme", "tenant_id": "t1", "tenant_at": 1, "removed": 0, "wish": 1, "attempts": 0,
 			"next_at": nil, "error": ""},
+		"freeze":   {"id": 1, "reason": "why", "actor": "me", "since": 1, "until": 2},
 		"instance": {"id": 1, "epoch": "01234567", "revision": 0}, // stands there already
 	}
 	// insert puts in the table's valid row, but for the columns in but.
@@ -41,7 +42,7 @@ func TestSchemaRefuses(t *testing.T) {
 			strings.Join(columns, ", "), strings.Repeat(", ?", len(columns)-1)), values...)
 		return err
 	}
-	for _, table := range []string{"partners", "tenants", "flags", "tokens", "log", "seeded", "provisioning"} {
+	for _, table := range []string{"partners", "tenants", "flags", "tokens", "log", "seeded", "provisioning", "freeze"} {
 		if err := insert(table, nil); err != nil {
 			t.Fatalf("the valid row of %s: %v", table, err)
 		}
@@ -113,6 +114,8 @@ func TestSchemaRefuses(t *testing.T) {
 		{"log", but{"version": 2, "changes": nil}, required},
 		{"log", but{"version": 2, "impact": "3"}, checked},
 		{"log", but{"version": 2, "note": nil}, required},
+		{"log", but{"version": 2, "hash": make([]byte, 31)}, checked},
+		{"log", but{"version": 2, "hash": nil}, required},
 		{"log", but{"kind": "tenant", "version": 2, "impact": nil}, checked}, // only flags have versions
 		{"log", but{"kind": "tenant", "version": nil}, checked},              // and impact
 		{"log", but{"version": 2, "at": 9}, "a log entry is never before the previous one"},
@@ -131,6 +134,13 @@ func TestSchemaRefuses(t *testing.T) {
 		{"provisioning", but{"slug": "b", "attempts": -1}, checked},
 		{"provisioning", but{"slug": "b", "next_at": "soon"}, typed},
 		{"provisioning", but{"slug": "b", "error": nil}, required},
+
+		{"freeze", but{}, taken},
+		{"freeze", but{"id": 2}, checked},
+		{"freeze", but{"reason": ""}, checked},
+		{"freeze", but{"reason": strings.Repeat("ø", 501)}, checked},
+		{"freeze", but{"actor": ""}, checked},
+		{"freeze", but{"until": 1}, checked},
 
 		{"instance", but{"id": 2}, checked},
 		{"instance", but{}, taken},
@@ -163,6 +173,7 @@ func TestSchemaRefuses(t *testing.T) {
 	}{
 		{"log", but{"version": 2, "at": 10}}, // at the same time as the one before
 		{"log", but{"kind": "tenant", "name": "search", "version": nil, "impact": nil}},
+		{"log", but{"kind": "instance", "name": "changes", "version": nil, "impact": nil}},
 		{"tenants", but{"id": "t2", "slug": "b", "partner_slug": nil}},
 		{"partners", but{"slug": "p2", "name": strings.Repeat("ø", 200)}}, // characters, not bytes
 	} {
