@@ -44,6 +44,7 @@ type tx struct {
 	last     int64       // id of the log's last entry
 	head     string      // and its hash in hex
 	entries  []flags.Entry
+	trial    bool                     // it is rolled back in any case
 	brief    bool                     // entries are kept without their changes: there are very many
 	events   []flags.Event            // one for each revision
 	moved    map[string]*flags.Tenant // by slug, as they were: tenants with another plan or partner, not told by flip yet
@@ -231,12 +232,19 @@ func (tx *tx) event(entries []flags.Entry) flags.Event {
 	return e
 }
 
-// touch marks that flags or registry change, which takes the next revision.
-func (tx *tx) touch() {
+// touch marks that flags or registry change, which takes the next revision. While changes are frozen it refuses
+// all but what is always allowed: every change passes here.
+func (tx *tx) touch(always bool) error {
+	if !always && !tx.trial {
+		if err := tx.refuseFrozen(); err != nil {
+			return err
+		}
+	}
 	if !tx.changed {
 		tx.changed = true
 		tx.revision++
 	}
+	return nil
 }
 
 // log adds an entry about something that this transaction changed, chained to the one before.

@@ -202,7 +202,12 @@ func load(ctx context.Context, q querier, environments []string) (*flags.Snapsho
 	if err := q.QueryRowContext(ctx, "SELECT (SELECT at FROM log WHERE kind <> ? ORDER BY id DESC LIMIT 1)", flags.KindToken).Scan(&modified); err != nil {
 		return nil, fmt.Errorf("load the last change: %w", err)
 	}
+	freeze, err := loadFreeze(ctx, q)
+	if err != nil {
+		return nil, err
+	}
 	edit := flags.NewSnapshot(epoch, revision, environments, fs, ts, ps).Edit()
+	edit.SetFreeze(freeze)
 	if modified.Valid {
 		edit.SetRevision(revision, fromMillis(modified.Int64))
 	}

@@ -18,10 +18,16 @@ type Import struct {
 
 // Import takes a document in as one transaction, all or nothing, and returns the log entries of its
 // changes, in order. What an element leaves out stays as it is; a list that the document lacks is not
-// touched. The error is *flags.Invalid with every bad element, its fields as in "flags[3].pct".
+// touched. The error is *flags.Invalid with every bad element, its fields as in "flags[3].pct",
+// or *flags.Frozen.
 func (db *DB) Import(ctx context.Context, by By, d flags.Document, o Import) ([]flags.Entry, error) {
 	var entries []flags.Entry
 	err := db.change(ctx, by, func(tx *tx) error {
+		if tx.trial = o.DryRun; !tx.trial {
+			if err := tx.refuseFrozen(); err != nil { // also what only kills
+				return err
+			}
+		}
 		if err := tx.markIfNew(o.Seeds); err != nil {
 			return err
 		}

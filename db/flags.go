@@ -196,7 +196,9 @@ func (tx *tx) recordFlag(before, after *flags.Flag, version int64, action flags.
 	if _, err := tx.flip(); err != nil {
 		return err
 	}
-	tx.touch()
+	if err := tx.touch(action != flags.Restored && flags.IsKill(before, after)); err != nil {
+		return err
+	}
 	key := cmp.Or(before, after).Key
 	registry := tx.edit.View()
 	impact, _ := registry.Impact(before, after, listed)

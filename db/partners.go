@@ -80,7 +80,9 @@ func (tx *tx) putPartner(before *flags.Partner, next flags.Partner, action flags
 	if err != nil {
 		return nil, fmt.Errorf("partner %q: %w", next.Slug, err)
 	}
-	tx.touch()
+	if err := tx.touch(false); err != nil {
+		return nil, err
+	}
 	tx.edit.SetPartner(next.Slug, &next)
 	return &next, tx.log(flags.Entry{Kind: flags.KindPartner, Name: next.Slug, Action: action, Changes: flags.DiffPartner(before, &next)})
 }
@@ -97,7 +99,9 @@ func (tx *tx) deletePartner(slug string) error {
 	if err := tx.exec("DELETE FROM partners WHERE slug = ?", slug); err != nil {
 		return fmt.Errorf("partner %q: %w", slug, err)
 	}
-	tx.touch()
+	if err := tx.touch(false); err != nil {
+		return err
+	}
 	tx.edit.SetPartner(slug, nil)
 	return tx.log(flags.Entry{Kind: flags.KindPartner, Name: slug, Action: flags.Deleted, Changes: flags.DiffPartner(before, nil)})
 }

@@ -33,7 +33,11 @@ type ImportedTenants struct {
 func (db *DB) ImportTenants(ctx context.Context, by By, rows []flags.TenantRow, o TenantImport) (ImportedTenants, error) {
 	var out ImportedTenants
 	err := db.change(ctx, by, func(tx *tx) (err error) {
-		tx.brief = true
+		if tx.brief, tx.trial = true, o.DryRun; !tx.trial {
+			if err := tx.refuseFrozen(); err != nil {
+				return err
+			}
+		}
 		if err := tx.importTenants(rows, o.Progress, &out); err != nil {
 			return err
 		}

@@ -203,7 +203,9 @@ func (tx *tx) putTenant(before *flags.Tenant, next flags.Tenant, action flags.Ac
 	if err != nil {
 		return nil, fmt.Errorf("tenant %q: %w", next.Slug, err)
 	}
-	tx.touch()
+	if err := tx.touch(false); err != nil {
+		return nil, err
+	}
 	if _, known := tx.moved[next.Slug]; before != nil && !known && (before.Plan != next.Plan || before.PartnerSlug != next.PartnerSlug) {
 		tx.moved[next.Slug] = before
 	}
@@ -225,7 +227,9 @@ func (tx *tx) deleteTenant(slug string) error {
 	if err := tx.exec("DELETE FROM tenants WHERE slug = ?", slug); err != nil {
 		return fmt.Errorf("tenant %q: %w", slug, err)
 	}
-	tx.touch()
+	if err := tx.touch(false); err != nil {
+		return err
+	}
 	delete(tx.moved, slug)
 	tx.edit.SetTenant(slug, nil)
 	if err := tx.queueRemoval(slug); err != nil {

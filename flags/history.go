@@ -19,6 +19,8 @@ const (
 	KindTenant  Kind = "tenant"
 	KindPartner Kind = "partner"
 	KindToken   Kind = "token"
+	// KindInstance is the appliance itself, of which changes are frozen.
+	KindInstance Kind = "instance"
 )
 
 // Action says what was done.
@@ -34,6 +36,8 @@ const (
 	Restored Action = "restored"
 	Revoked  Action = "revoked"
 	Flipped  Action = "flipped"
+	Froze    Action = "frozen" // all changes, until a time
+	Thawed   Action = "thawed" // before that time
 )
 
 // Via is the entrance by which a change came.

@@ -18,12 +18,13 @@ type Snapshot struct {
 	flags        []*Flag    // by key
 	tenants      []*Tenant  // by slug
 	partners     []*Partner // by slug
+	freeze       *Freeze    // the last one, perhaps over; nil: none
 }
 
 // NewSnapshot returns a snapshot of the given things in any order. The epoch names the line of
 // revisions: a database that came from a copy has another, so that a revision is never mistaken.
 func NewSnapshot(epoch string, revision int64, environments []string, fs []*Flag, ts []*Tenant, ps []*Partner) *Snapshot {
-	s := &Snapshot{epoch, revision, time.Time{}, environments, slices.Clone(fs), slices.Clone(ts), slices.Clone(ps)}
+	s := &Snapshot{epoch, revision, time.Time{}, environments, slices.Clone(fs), slices.Clone(ts), slices.Clone(ps), nil}
 	slices.SortFunc(s.flags, func(a, b *Flag) int { return cmp.Compare(a.Key, b.Key) })
 	slices.SortFunc(s.tenants, func(a, b *Tenant) int { return cmp.Compare(a.Slug, b.Slug) })
 	slices.SortFunc(s.partners, func(a, b *Partner) int { return cmp.Compare(a.Slug, b.Slug) })
