@@ -68,6 +68,7 @@ type Chain struct {
 	At      time.Time     // when it began
 	Took    time.Duration // how long it took
 	Entries int64         // that are whole, one after the other
+	Bytes   int64         // of their text
 	Head    string        // hash of the last of them, in hex; "" of an empty log
 	Wrong   string        // which entry is the first that is wrong, and how; "" where the chain is whole
 }
@@ -180,6 +181,7 @@ func (c *chainCheck) read(ctx context.Context, q querier) (int, error) {
 			return len(page), nil
 		}
 		c.Entries, c.Head, c.revision = l.ID, l.Hash, l.Revision
+		c.Bytes += l.Size()
 		c.found = c.found || l.Hash == c.noted
 		if err := c.follow(l); err != nil {
 			return len(page), fmt.Errorf("entry %d: %w", l.ID, err)

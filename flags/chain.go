@@ -73,6 +73,15 @@ func (l *Line) Sum() [sha256.Size]byte {
 	return sha256.Sum256(b)
 }
 
+// Size is how many bytes of text the entry has.
+func (l *Line) Size() int64 {
+	n := len(l.Actor) + len(l.Kind) + len(l.Name) + len(l.Action) + len(l.Note) + len(l.Changes) + len(l.Via) + len(l.Subject) + len(l.Issuer) + len(l.Client)
+	if l.Impact != nil {
+		n += len(*l.Impact)
+	}
+	return int64(n)
+}
+
 // Whole tells whether the entry has the hash that it should have.
 func (l *Line) Whole() bool {
 	sum := l.Sum()

@@ -25,7 +25,7 @@ const (
 )
 
 // actions are those that the log knows, as the filter offers them.
-var actions = []flags.Action{flags.Created, flags.Updated, flags.Killed, flags.Deleted, flags.Restored, flags.Revoked, flags.Flipped}
+var actions = []flags.Action{flags.Created, flags.Updated, flags.Killed, flags.Deleted, flags.Restored, flags.Revoked, flags.Flipped, flags.Froze, flags.Thawed}
 
 // auditFilter reads the log's filter out of an address. Unknown actions are ignored.
 func auditFilter(r *http.Request) (templates.AuditFilter, db.HistoryFilter) {
@@ -57,7 +57,7 @@ func (a *app) auditPage(w http.ResponseWriter, r *http.Request, v visit) error {
 	if err != nil {
 		return err
 	}
-	page := templates.AuditPage{Chrome: a.chrome(v, "audit", "Audit log"), Filter: f, CSV: auditAddress("/operator/audit.csv", f, 0), Most: csvMost,
+	page := templates.AuditPage{Chrome: a.chrome(v, "audit", "Audit log"), Filter: f, CSV: auditAddress("/operator/audit.csv", f, 0), Lines: auditAddress("/operator/audit.jsonl", f, 0), Most: csvMost,
 		Fresh: f == templates.AuditFilter{}}
 	for _, action := range actions {
 		page.Actions = append(page.Actions, templates.Choice{Value: string(action), Label: string(action), Checked: string(action) == f.Action})
@@ -186,10 +186,7 @@ func (a *app) auditCSV(w http.ResponseWriter, r *http.Request, v visit) error {
 	if out.Flush(); err == nil {
 		err = out.Error()
 	}
-	if err != nil && r.Context().Err() == nil {
-		a.server.opts.Log.Error("audit log cut short", "error", err.Error())
-		panic(http.ErrAbortHandler) // a file that only looks whole would be worse than none
-	}
+	a.cutShort(r, err)
 	return nil
 }
 

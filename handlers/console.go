@@ -247,6 +247,7 @@ func (a *app) chrome(v visit, section, title string) templates.Chrome {
 		c.Role = "Operator"
 	}
 	c.Alarm = templates.Alarm{Text: a.alarm()}
+	c.Freeze = a.freezeBanner(v, a.db.Current().Frozen(a.now()))
 	return c
 }
 
@@ -377,6 +378,7 @@ func (a *app) failPage(rec *recorder, r *http.Request, v visit, err error) {
 	var refused *refusal
 	var conflict *flags.Conflict
 	var invalid *flags.Invalid
+	var frozen *flags.Frozen
 	var tooLarge *http.MaxBytesError
 	var many *tooMany
 	var alone *db.NotReplicated
@@ -403,6 +405,9 @@ func (a *app) failPage(rec *recorder, r *http.Request, v visit, err error) {
 		status, heading, text = http.StatusNotFound, "Not found", sentence(err.Error())
 	case errors.As(err, &conflict):
 		status, heading, text = http.StatusConflict, "Conflict", sentence(conflict.Error())
+	case errors.As(err, &frozen):
+		status, heading, text = http.StatusLocked, "Changes are frozen", sentence(strings.TrimRight(frozen.Error(), "."))
+		rec.Header().Set("Retry-After", a.server.freezeEnds(frozen))
 	case errors.As(err, &invalid):
 		status, heading, text = http.StatusUnprocessableEntity, "Not allowed", sentence(invalid.Error())
 	case errors.As(err, &tooLarge):

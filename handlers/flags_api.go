@@ -216,8 +216,15 @@ func (a *app) flagHistory(w http.ResponseWriter, r *http.Request, _ call) error 
 func (a *app) history(w http.ResponseWriter, r *http.Request, _ call) error {
 	q := r.URL.Query()
 	filter := db.HistoryFilter{Flag: q.Get("flag"), Tenant: q.Get("tenant"), Actor: q.Get("actor")}
+	lines, after, err := wantsLines(r)
+	if err != nil {
+		return err
+	}
 	if err := page(r, &filter); err != nil {
 		return err
+	}
+	if lines {
+		return a.historyLines(w, r, filter, after)
 	}
 	entries, err := a.db.History(r.Context(), filter)
 	if err != nil {

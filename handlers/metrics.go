@@ -19,7 +19,7 @@ import (
 // flags, tenants or people.
 
 // counted are the statuses that are counted by themselves; others count as 0.
-var counted = []int{0, 200, 201, 204, 303, 304, 400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 428, 429, 499, 500, 503}
+var counted = []int{0, 200, 201, 204, 303, 304, 400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 423, 428, 429, 499, 500, 503}
 
 // buckets are the bounds of request durations.
 var buckets = []time.Duration{100 * time.Microsecond, 500 * time.Microsecond, time.Millisecond, 5 * time.Millisecond,
@@ -60,7 +60,7 @@ type metrics struct {
 
 	build, up, revision, age, flags, tenants, streams, evaluations, requests, durations,
 	consumers, behind, provisioning, provisioningErrors,
-	database, wal, provider,
+	database, wal, provider, chain, chainChecked, frozen,
 	replicating, lag, pending, synced, position, snapshot, copied, drilled, drill *prometheus.Desc
 }
 
@@ -86,6 +86,9 @@ func newMetrics(a *app) *metrics {
 		durations:          desc("request_duration_seconds", "How long requests took, by route.", "route"),
 		database:           desc("sqlite_bytes", "Size of the database file."),
 		wal:                desc("sqlite_wal_bytes", "Size of the write-ahead log beside it."),
+		chain:              desc("log_chain_ok", "1 if the last check found each entry of the log whole and after the one before, 0 if it did not or could not be made. Missing before the first."),
+		chainChecked:       desc("log_chain_check_timestamp_seconds", "When that was."),
+		frozen:             desc("frozen", "1 while changes are frozen."),
 		replicating:        desc("replication_ok", "1 while the replica is kept up to date. This and the others are there only where a replica is configured."),
 		lag:                desc("replication_lag_seconds", "Time since the replica had everything."),
 		pending:            desc("replication_pending_revisions", "Revisions that the replica is not known to have."),
@@ -102,7 +105,7 @@ func newMetrics(a *app) *metrics {
 // Describe sends what there is.
 func (m *metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{m.build, m.up, m.revision, m.age, m.flags, m.tenants, m.streams, m.evaluations, m.consumers, m.behind, m.provisioning, m.provisioningErrors, m.requests, m.durations,
-		m.database, m.wal, m.provider, m.replicating, m.lag, m.pending, m.synced, m.position, m.snapshot, m.copied, m.drilled, m.drill} {
+		m.database, m.wal, m.provider, m.chain, m.chainChecked, m.frozen, m.replicating, m.lag, m.pending, m.synced, m.position, m.snapshot, m.copied, m.drilled, m.drill} {
 		out <- d
 	}
 }
@@ -138,6 +141,11 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 		gauge(m.database, float64(file))
 		gauge(m.wal, float64(wal))
 	}
+	if c := a.chain.last.Load(); c != nil {
+		gauge(m.chain, flag(c.whole()))
+		gauge(m.chainChecked, float64(c.At.UnixMilli())/1000)
+	}
+	gauge(m.frozen, flag(s.Frozen(a.now()) != nil))
 	if p, err := a.provisioning.Progress(context.Background()); a.provisioning != nil && err == nil {
 		gauge(m.provisioning, float64(p.Pending))
 		gauge(m.provisioningErrors, float64(p.Errors))

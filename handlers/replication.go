@@ -32,6 +32,9 @@ func (a *app) alarm() string {
 	if s := a.replica.Status(); s.Late() {
 		return sentence(behind(s))
 	}
+	if c := a.chain.last.Load(); c != nil && c.Wrong != "" {
+		return sentence("the log is not as it was written: " + c.Wrong)
+	}
 	return ""
 }
 

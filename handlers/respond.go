@@ -27,6 +27,7 @@ type problem struct {
 	Current any                `json:"current,omitempty"` // 412: the flag as it is, null if there is none
 	Flags   []string           `json:"flags,omitempty"`   // 409: keys of flags in the way
 	Tenants []string           `json:"tenants,omitempty"` // 409: slugs of tenants in the way
+	Freeze  *flags.Freeze      `json:"freeze,omitempty"`  // 423: what is in the way, and until when
 	Version int64              `json:"version,omitempty"` // 503: the flag's, which stands here and is not in the replica
 	ID      string             `json:"id,omitempty"`      // 500: what to search the log for
 
@@ -73,6 +74,11 @@ func retryAfter(d time.Duration) string {
 	return strconv.Itoa(int((d + time.Second - 1) / time.Second))
 }
 
+// freezeEnds is when a change that a freeze refused is worth another try, as Retry-After.
+func (s *Server) freezeEnds(f *flags.Frozen) string {
+	return retryAfter(max(time.Second, f.Until.Sub(s.app.Load().now())))
+}
+
 // fail answers with an error. This is the table from errors to statuses; what is not in it is a 500,
 // which is logged and tells the client only an id.
 func (s *Server) fail(rec *recorder, r *http.Request, err error) {
@@ -81,6 +87,7 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 		invalid   *flags.Invalid
 		stale     *staleFlag
 		conflict  *flags.Conflict
+		frozen    *flags.Frozen
 		refused   *refusal
 		away      *unavailable
 		many      *tooMany
@@ -118,6 +125,9 @@ func (s *Server) fail(rec *recorder, r *http.Request, err error) {
 	case errors.As(err, &conflict):
 		p.Status, kind = http.StatusConflict, "conflict"
 		p.Flags, p.Tenants = conflict.Flags, conflict.Tenants
+	case errors.As(err, &frozen):
+		p.Status, kind, p.Freeze = http.StatusLocked, "frozen", &frozen.Freeze
+		rec.Header().Set("Retry-After", s.freezeEnds(frozen))
 	case errors.As(err, &stale):
 		p.Status, kind = http.StatusPreconditionFailed, "precondition-failed"
 		p.Current = stale.current // a nil pointer becomes null

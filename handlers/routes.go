@@ -57,6 +57,8 @@ type app struct {
 	replica      *replica.Replica     // nil where there is none
 	provisioning *provisioning.Runner // nil where tenants are held by no other system
 
+	chain chain
+
 	answers     *answers
 	stats       stats
 	evaluations atomic.Uint64
@@ -110,6 +112,10 @@ func (a *app) apiRoutes() []route {
 		{"POST", "/flags/{key}/impact", auth.Read, largeBody, a.impact, staff},
 		{"GET", "/flags/{key}/history", auth.Read, noBody, a.flagHistory, staff},
 		{"GET", "/history", auth.Read, noBody, a.history, staff},
+
+		{"GET", "/freeze", auth.Read, noBody, a.getFreeze, staff},
+		{"PUT", "/freeze", auth.Operator, largeBody, a.putFreeze, staff},
+		{"DELETE", "/freeze", auth.Operator, noBody, a.deleteFreeze, staff},
 
 		{"GET", "/tenants", auth.Read, noBody, a.listTenants, members},
 		{"POST", "/tenants", auth.Operator, largeBody, a.createTenant, staff},
@@ -176,6 +182,7 @@ func (a *app) consolePages() []screen {
 		{"GET", "/operator/tenants/{slug}/edit", auth.Operator, a.editTenant},
 		{"GET", "/operator/audit", auth.Read, a.auditPage},
 		{"GET", "/operator/audit.csv", auth.Read, a.auditCSV},
+		{"GET", "/operator/audit.jsonl", auth.Read, a.auditLines},
 		{"GET", "/operator/audit/{id}", auth.Read, a.auditEntry},
 		{"GET", "/operator/tokens", auth.Operator, a.tokensPage},
 		{"POST", "/operator/tokens", auth.Operator, a.makeToken},
@@ -183,6 +190,9 @@ func (a *app) consolePages() []screen {
 		{"POST", "/operator/tokens/{id}/revoke", auth.Operator, a.revokeToken},
 		{"GET", "/operator/status", auth.Read, a.statusPage},
 		{"POST", "/operator/status/drill", auth.Operator, a.runDrill},
+		{"POST", "/operator/status/chain", auth.Operator, a.runChainCheck},
+		{"POST", "/operator/status/freeze", auth.Operator, a.freezeChanges},
+		{"POST", "/operator/thaw", auth.Operator, a.thawChanges},
 		{"GET", "/operator/settings", auth.Read, a.settingsPage},
 		{"POST", "/operator/settings", auth.Read, a.saveSettings},
 		{"GET", "/operator/palette", auth.Read, a.palette},

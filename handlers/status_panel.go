@@ -15,6 +15,10 @@ import (
 
 // statusPage says how the appliance is.
 func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error {
+	return a.showStatus(w, r, v, http.StatusOK, a.freezeForm(v))
+}
+
+func (a *app) showStatus(w http.ResponseWriter, r *http.Request, v visit, status int, freeze *templates.FreezeForm) error {
 	about, err := a.db.About(r.Context())
 	tokens, tokensErr := a.db.Tokens(r.Context())
 	if err := errors.Join(err, tokensErr); err != nil && a.db.Trouble() == "" { // trouble is told below
@@ -39,12 +43,13 @@ func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error 
 			{Name: "Size", Value: size(about.Bytes), Note: "and " + size(about.WAL) + " in its write-ahead log"},
 			fact("Schema", strconv.FormatInt(about.Schema, 10)), fact("SQLite", about.SQLite)}},
 		{Name: "Registry", Facts: []templates.StatusFact{
-			count("Flags", len(s.Flags())), count("Tenants", len(s.Tenants())), count("Partners", len(s.Partners())), fact("Log entries", strconv.FormatInt(about.Entries, 10)),
+			count("Flags", len(s.Flags())), count("Tenants", len(s.Tenants())), count("Partners", len(s.Partners())),
 			{Name: "Environments", Value: strings.Join(s.Environments(), ", "), Note: "the default is " + a.environment}}},
+		{Name: "Log", Facts: a.chainFacts(about.Entries)},
 		{Name: "Access", Facts: append(a.accessFacts(), count("Active API tokens", usable), count("Event streams now", a.hub.count()))},
 	}}
 	page.Consumers = a.consumerRows(s.Revision())
-	page.Drill = a.replica != nil && v.operator()
+	page.Drill, page.Freezing = a.replica != nil && v.operator(), freeze
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s, %s\n", Service, now.UTC().Format(time.RFC3339))
 	for _, g := range page.Groups {
@@ -63,8 +68,11 @@ func (a *app) statusPage(w http.ResponseWriter, r *http.Request, v visit) error 
 		}
 		text.WriteByte('\n')
 	}
+	if f := v.snapshot.Frozen(now); f != nil {
+		fmt.Fprintf(&text, "Freeze: changes are frozen until %s by %s: %s\n", clock(f.Until), f.By, f.Reason)
+	}
 	page.Text = text.String()
-	return a.html(w, http.StatusOK, page)
+	return a.html(w, status, page)
 }
 
 // accessFacts say how people and services get in, and how the identity providers are.

@@ -68,10 +68,22 @@ func (a *app) events(w http.ResponseWriter, r *http.Request, v visit) error {
 	ping := time.NewTicker(pingEvery)
 	defer ping.Stop()
 	alarmed := false // the page may be from before
+	frozen := a.db.Current().Frozen(a.now())
+	tell := frozen != nil || at != v.snapshot.Revision()
 	for {
 		if alarm := a.alarm(); (alarm != "") != alarmed { // told when it begins and ends, not each time it grows
 			alarmed = !alarmed
 			message, err := alarmMessage(alarm)
+			if err != nil {
+				return err
+			}
+			if err := send(message); err != nil {
+				return nil
+			}
+		}
+		if now := a.db.Current().Frozen(a.now()); tell || now != frozen {
+			frozen, tell = now, false
+			message, err := a.freezeMessage(v, frozen)
 			if err != nil {
 				return err
 			}

@@ -193,7 +193,7 @@ func plainValue(field string, raw json.RawMessage) string {
 	switch field {
 	case "pct":
 		return fmt.Sprint(v) + "%"
-	case "expiresAt":
+	case "expiresAt", "until":
 		if at, err := time.Parse(time.RFC3339, fmt.Sprint(v)); err == nil {
 			return at.UTC().Format("2 Jan 2006 15:04") + " UTC"
 		}
@@ -217,6 +217,8 @@ func (a *app) historyEntry(e flags.Entry) templates.HistoryEntry {
 		h.Restorable = e.Action != flags.Deleted && e.Action != flags.Flipped
 	case flags.KindTenant:
 		h.Link = "/operator/tenants/" + e.Name
+	case flags.KindInstance:
+		h.Link = "/operator/status"
 	case flags.KindPartner:
 		h.Link = "/operator/tenants?partner=" + e.Name
 	}
@@ -229,6 +231,10 @@ func (a *app) historyEntry(e flags.Entry) templates.HistoryEntry {
 		h.What, h.Icon = "used the kill switch", "kill"
 	case flags.Restored:
 		h.What, h.Icon = "restored an earlier version", "undo"
+	case flags.Froze:
+		h.What, h.Icon = "froze all changes", "none"
+	case flags.Thawed:
+		h.What, h.Icon = "ended the freeze of changes", "undo"
 	case flags.Revoked:
 		h.What, h.Icon = "revoked it", "close"
 	case flags.Flipped:

@@ -22,6 +22,7 @@ type Chrome struct {
 	Envs      []string
 	Revision  string // what the page shows, for the event stream to go on from
 	Alarm     Alarm
+	Freeze    Freeze
 }
 
 // Time is a moment as people read it, with the exact one behind it.
@@ -387,6 +388,15 @@ func (NewFlag) template() (page, name string) { return "", "newflag" }
 type Alarm struct{ Text string }
 
 func (Alarm) template() (page, name string) { return "", "alarm" }
+
+// Freeze says on every page that changes are frozen; without a reason they are not.
+type Freeze struct {
+	By, Reason string
+	Until      Time
+	Operator   bool // may end it
+}
+
+func (Freeze) template() (page, name string) { return "", "freeze" }
 
 // Toast is a short notice.
 type Toast struct {

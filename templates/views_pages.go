@@ -123,6 +123,7 @@ type AuditPage struct {
 	Actions []Choice
 	Entries []AuditRow
 	CSV     string
+	Lines   string // address of the log as lines of JSON
 	Most    int    // entries of a CSV
 	Older   string // address of the next page, or ""
 	Newest  string // address of the first page, where this is another
@@ -225,9 +226,19 @@ type StatusPage struct {
 	Consumers []ConsumerRow
 	Text      string // all of it, to be copied
 	Drill     bool   // the replica's drill can be run
+	Freezing  *FreezeForm
 }
 
 func (StatusPage) template() (page, name string) { return "status", "layout" }
+
+// FreezeForm stops all changes until a time.
+type FreezeForm struct {
+	Frozen      bool // they are stopped already: it gives another reason and end
+	Reason      string
+	Until       string // as a form has it, in UTC
+	Least, Most string // of Until
+	Errors      map[string]string
+}
 
 // StatusGroup is some facts under a heading.
 type StatusGroup struct {
