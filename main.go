@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -169,6 +171,7 @@ var (
 	checkSetting        = &setting{flag: "check", text: "only try it: restore to a temporary directory, check that, compare it with the data directory, remove it"}
 	outSetting          = &setting{flag: "o", kind: "DIR", text: "directory to restore into (default the data directory)"}
 	replaceSetting      = &setting{flag: "replace", text: "also remove what the document's lists do not name; a list that it lacks is left alone"}
+	headSetting         = &setting{flag: "head", kind: "HASH", text: "a last hash that was noted earlier, in hex: it must still be an entry's, so that a log whose end was cut off is found"}
 	dryRunSetting       = &setting{flag: "dry-run", text: "change nothing; print what would change, and who would gain and lose"}
 )
 
@@ -190,6 +193,7 @@ func init() {
 			"takes such a document in, all or nothing, while no server runs; fields that an element leaves out stay as they are", importFile},
 		{"restore", "", []*setting{atSetting, listSetting, checkSetting, outSetting, dataDirSetting, replicaSetting},
 			"brings the database back from the replica, into a directory that has none", restore},
+		{"verify", "", []*setting{headSetting, dataDirSetting}, "checks the log: each entry whole and after the one before, none missing, flags as it left them; works beside a running server", verify},
 		{"version", "", []*setting{dataDirSetting}, "prints the versions of program, commit, Go and SQLite", versions},
 	}
 }
@@ -733,7 +737,17 @@ func serve(ctx context.Context, c *call) (err error) {
 	}
 
 	app.NotReady("planting the seeds")
-	if err := seed.Plant(ctx, database, c.is(demoSetting), time.Now()); err != nil {
+	demo := c.is(demoSetting)
+	err = seed.Plant(ctx, database, demo, time.Now())
+	var frozen *flags.Frozen
+	if errors.As(err, &frozen) {
+		logger.Info("seeds wait for the end of the freeze", "until", frozen.Until)
+		running.Go(func() {
+			if err := seed.PlantLater(background, database, demo, time.Now); err != nil {
+				logger.Error("seeds not planted", "error", err.Error())
+			}
+		})
+	} else if err != nil {
 		return err
 	}
 	if durability == "replicated" {
@@ -753,6 +767,7 @@ func serve(ctx context.Context, c *call) (err error) {
 	if err := app.Start(appliance); err != nil {
 		return err
 	}
+	running.Go(func() { app.WatchLog(background) })
 	if appliance.Links != nil {
 		appliance.AnnounceLink(appliance.Links.New())
 	}
@@ -1122,6 +1137,28 @@ func holding(h db.Contents) string {
 	}
 	return fmt.Sprintf("  revision     %d\n  last change  %s\n  flags        %d\n  tenants      %d\n  partners     %d\n  log entries  %d\n",
 		h.Revision, last, h.Flags, h.Tenants, h.Partners, h.Entries)
+}
+
+// verify checks the log's chain, and then SQLite's own pages. It writes nothing.
+func verify(ctx context.Context, c *call) error {
+	dir, noted := c.dataDir(), strings.ToLower(c.value(headSetting))
+	if hash, err := hex.DecodeString(noted); err != nil || len(hash) != sha256.Size && noted != "" {
+		c.mistake(headSetting, "must be the 64 hex digits of a hash")
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+	chain, err := db.CheckChainBeside(ctx, dir, noted)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w in %s", db.ErrNoDatabase, dir)
+	case err != nil:
+		return err
+	case chain.Wrong != "":
+		return fmt.Errorf("the log is not as it was written: %s", chain.Wrong)
+	}
+	_, err = fmt.Fprintf(c.stdout, "%d entries, chain whole, last hash %s\n", chain.Entries, chain.Head)
+	return err
 }
 
 func versions(ctx context.Context, c *call) error {

@@ -813,7 +813,7 @@ func TestTokensBesideARunningServer(t *testing.T) {
 }
 
 func TestNoDatabaseIsMadeByReading(t *testing.T) {
-	for _, args := range [][]string{{"token", "list"}, {"token", "revoke", "x"}, {"export"}} {
+	for _, args := range [][]string{{"token", "list"}, {"token", "revoke", "x"}, {"export"}, {"verify"}} {
 		dir := filepath.Join(t.TempDir(), "none")
 		status, _, stderr := execute(t, env("PLATFORM_API_DATA_DIR", dir), args...)
 		if status != exitFailure || !strings.Contains(stderr, "no database in "+dir) || strings.Count(stderr, "\n") != 1 {

@@ -14,6 +14,7 @@ import (
 	"github.com/dezky/platform-api/auth"
 	"github.com/dezky/platform-api/auth/authtest"
 	"github.com/dezky/platform-api/db"
+	"github.com/dezky/platform-api/flags"
 )
 
 // samples are one request for each operation that the registry of (*running).registry accepts.
@@ -50,6 +51,9 @@ var samples = map[string]struct{ line, body string }{
 	"getPartner":      {"GET /partners/fjordit", ""},
 	"updatePartner":   {"PATCH /partners/fjordit", `{"name":"Fjord"}`},
 	"deletePartner":   {"DELETE /partners/fjordit", ""},
+	"getFreeze":       {"GET /freeze", ""},
+	"freezeChanges":   {"PUT /freeze", `{"reason":"launch","until":"2026-01-31T14:05:00Z"}`},
+	"endFreeze":       {"DELETE /freeze", ""},
 	"getHealth":       {"GET /health", ""},
 	"getReady":        {"GET /ready", ""},
 	"getOpenAPI":      {"GET /openapi.yaml", ""},
@@ -205,6 +209,14 @@ func TestContract(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	frozen := start(t)
+	frozen.registry(t)
+	frozen.want(t, 200, "PATCH /flags/search", `{"pct":61}`)
+	frozen.want(t, 200, "PATCH /tenants/initech", `{"partnerSlug":null}`)
+	if _, err := frozen.db.Freeze(t.Context(), db.By{Actor: "ops@dezky.example"}, flags.NewFreeze{Reason: "launch", Until: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+
 	provider := authtest.New(t, authtest.Options{})
 	stranger := trusting(t, provider)
 	nobodyIn := provider.AccessToken(authtest.ConsoleID, authtest.StrangerSub)
@@ -250,6 +262,8 @@ func TestContract(t *testing.T) {
 				s.want(t, 413, sample.line, sample.body+strings.Repeat(" ", largeBody))
 			case status == "415":
 				s.want(t, 415, sample.line, sample.body, "Content-Type: text/plain")
+			case status == "423":
+				frozen.want(t, 423, sample.line, sample.body, media)
 			case status == "429":
 				flooded.want(t, 429, sample.line, sample.body, bad)
 			case status == "500" && op.OperationID == "getDocs":
@@ -295,6 +309,14 @@ func TestContract(t *testing.T) {
 		{422, "POST /flags/search/impact", `{"pct":101}`, nil},
 		{422, "GET /flags/search/history?limit=0", "", nil},
 		{422, "GET /history?before=x", "", nil},
+		{422, "PUT /freeze", `{"reason":"launch","until":"yesterday"}`, nil},
+		{200, "GET /freeze", "", nil},
+		{200, "PUT /freeze", `{"reason":"launch","until":"` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `"}`, nil},
+		{200, "GET /freeze", "", nil},
+		{200, "GET /history", "", nil},
+		{204, "DELETE /freeze", "", nil},
+		{200, "GET /history", "", nil},
+		{200, "GET /history?format=ndjson", "", nil},
 		{422, "GET /me?limit=0", "", nil},
 		{422, "GET /tenants?plan=gold", "", nil},
 		{422, "POST /tenants", `{}`, nil},
@@ -352,7 +374,7 @@ func TestContract(t *testing.T) {
 	stranger.want(t, 404, "POST /ofrep/v1/evaluate/flags", `{"context":{"targetingKey":"globex"}}`, member)
 
 	covered := map[string]bool{}
-	for _, s := range []*running{s, starting, broken, flooded, misprinted, stranger} {
+	for _, s := range []*running{s, starting, broken, flooded, frozen, misprinted, stranger} {
 		maps.Copy(covered, s.covered)
 	}
 	eachOperation(func(path, method string, op *openapi3.Operation) {

@@ -76,6 +76,28 @@ func Plant(ctx context.Context, d *db.DB, demo bool, now time.Time) error {
 	return nil
 }
 
+// PlantLater is Plant once changes are not frozen any more, or until ctx ends.
+func PlantLater(ctx context.Context, d *db.DB, demo bool, now func() time.Time) error {
+	wake, end := d.Live().Subscribe()
+	defer end()
+	for {
+		err := Plant(ctx, d, demo, now())
+		var frozen *flags.Frozen
+		if !errors.As(err, &frozen) {
+			return err
+		}
+		timer := time.NewTimer(frozen.Until.Sub(now()))
+		select {
+		case <-timer.C:
+		case <-wake: // it may have been ended, or have another end
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+	}
+}
+
 // emptyButFor tells whether the registry holds no partner and no tenant beside those of seeds, none of
 // which an operator has removed.
 func emptyButFor(ctx context.Context, d *db.DB, seeds flags.Document) (bool, error) {

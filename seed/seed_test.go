@@ -2,6 +2,7 @@ package seed_test
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -425,5 +426,32 @@ func TestDemoExportIsImportable(t *testing.T) {
 	plant(t, empty, false, now)
 	if got := export(t, empty); got != want {
 		t.Errorf("after the start that follows the import, the export is\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Seeds wait until changes are not frozen any more.
+func TestPlantLater(t *testing.T) {
+	d := dbtest.OpenAt(t, t.TempDir(), at(now))
+	ctx := t.Context()
+	if _, err := d.Freeze(ctx, ops, flags.NewFreeze{Reason: "launch", Until: now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	var frozen *flags.Frozen
+	if err := seed.Plant(ctx, d, false, now); !errors.As(err, &frozen) || len(d.Current().Flags()) > 0 {
+		t.Fatalf("Plant while changes are frozen: %v, %d flags", err, len(d.Current().Flags()))
+	}
+	done := make(chan error, 1)
+	go func() { done <- seed.PlantLater(ctx, d, false, at(now)) }()
+	if err := d.Thaw(ctx, ops); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil || len(d.Current().Flags()) != 10 {
+		t.Errorf("after the freeze: %v, %d flags", err, len(d.Current().Flags()))
+	}
+	if _, err := d.Freeze(ctx, ops, flags.NewFreeze{Reason: "launch", Until: now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := seed.Plant(ctx, d, false, now); err != nil {
+		t.Errorf("with nothing to plant: %v", err)
 	}
 }
