@@ -108,7 +108,7 @@ func (a *app) freezeBanner(v visit, f *flags.Freeze) templates.Freeze {
 
 // freezeMessage puts the banner into an open page, or takes it away.
 func (a *app) freezeMessage(v visit, f *flags.Freeze) (string, error) {
-	message, err := inStream(templates.Swaps{Parts: []templates.Part{{Target: "#freeze", Swap: "outerHTML", View: a.freezeBanner(v, f)}}})
+	message, err := inStream(templates.Swaps{Parts: []templates.Part{{Target: "#freeze", Swap: "outerMorph", View: a.freezeBanner(v, f)}}})
 	if err != nil {
 		return "", fmt.Errorf("freeze: %w", err)
 	}

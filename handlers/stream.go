@@ -69,7 +69,7 @@ func (a *app) events(w http.ResponseWriter, r *http.Request, v visit) error {
 	defer ping.Stop()
 	alarmed := false // the page may be from before
 	frozen := a.db.Current().Frozen(a.now())
-	tell := frozen != nil || at != v.snapshot.Revision()
+	tell := at != v.snapshot.Revision() || !known && (last != "" || frozen != nil)
 	for {
 		if alarm := a.alarm(); (alarm != "") != alarmed { // told when it begins and ends, not each time it grows
 			alarmed = !alarmed
