@@ -6,7 +6,10 @@ import (
 	"database/sql/driver"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -86,7 +89,10 @@ func (db *DB) CheckChain(ctx context.Context, noted string) (Chain, error) {
 // CheckChainBeside is CheckChain for dir's database, which a server may have open, followed by SQLite's own check
 // of the file. It reads only, and refuses another schema than this program's.
 func CheckChainBeside(ctx context.Context, dir, noted string) (Chain, error) {
-	d, err := openFile(filepath.Join(dir, File), false)
+	file := filepath.Join(dir, File)
+	// Without a -wal nobody has it open: then it is read without making one, whose owner could lock a server out.
+	_, err := os.Stat(file + "-wal")
+	d, err := openFile(file, errors.Is(err, fs.ErrNotExist))
 	if err != nil {
 		return Chain{}, err
 	}
