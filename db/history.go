@@ -41,10 +41,11 @@ func scanEntry(row scanner) (flags.Entry, error) {
 
 // HistoryFilter selects entries of the log; what is empty does not restrict, the rest must all hold.
 type HistoryFilter struct {
-	Flag   string // key
-	Tenant string // slug
-	Actor  string
-	Action flags.Action // has no index: see History
+	Flag    string // key
+	Tenant  string // slug
+	Partner string // slug
+	Actor   string
+	Action  flags.Action // has no index: see History
 	// Versions leaves out what makes no version of the flag: its being flipped by changes of the registry.
 	Versions bool
 	Before   int64 // entries older than this id; 0 is from the newest
@@ -64,6 +65,9 @@ func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, erro
 	}
 	if f.Tenant != "" {
 		and("kind = 'tenant' AND name = ?", f.Tenant)
+	}
+	if f.Partner != "" {
+		and("kind = 'partner' AND name = ?", f.Partner)
 	}
 	if f.Actor != "" {
 		and("actor = ?", f.Actor)

@@ -103,6 +103,7 @@ func (a *app) tenantList(v visit, f templates.TenantFilter, after string) templa
 	for _, t := range rows {
 		l.Rows = append(l.Rows, tenantRow(s, t, v.env, f.Env))
 	}
+	l.Unserved = f.Partner != "" && all == 0
 	l.From, l.To = len(before)+1, len(before)+len(rows)
 	if l.To < l.Matches && len(rows) > 0 {
 		l.Older = tenantsAddress(f, rows[len(rows)-1].Slug)
@@ -145,11 +146,14 @@ func (a *app) tenantsPage(w http.ResponseWriter, r *http.Request, v visit) error
 			{Target: "#plans", Swap: "innerHTML", View: templates.PlanPills{Plans: list.Plans}},
 		}})
 	}
-	title := "Tenants"
-	if list.Partner != "" {
-		title = list.Partner
-	}
-	return a.html(w, http.StatusOK, templates.TenantsPage{Chrome: a.chrome(v, "tenants", title), List: list})
+	page := a.tenantsView(v, list)
+	page.Saved = q.Get("saved") != ""
+	return a.html(w, http.StatusOK, page)
+}
+
+// tenantsView is the page around a list of tenants.
+func (a *app) tenantsView(v visit, list templates.TenantList) templates.TenantsPage {
+	return templates.TenantsPage{Chrome: a.chrome(v, "tenants", cmp.Or(list.Partner, "Tenants")), List: list, Partner: a.partnerHead(v, list)}
 }
 
 // tenant returns the tenant in the path.

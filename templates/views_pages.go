@@ -5,7 +5,10 @@ import "strconv"
 // TenantsPage is the registry, or the part of it that a filter lets through.
 type TenantsPage struct {
 	Chrome
-	List TenantList
+	List    TenantList
+	Partner *PartnerHead // of the partner whose page this is
+	Saved   bool         // it was renamed just now
+	Ask     View         // a dialog that is asked without JavaScript
 }
 
 func (TenantsPage) template() (page, name string) { return "tenants", "layout" }
@@ -14,6 +17,7 @@ func (TenantsPage) template() (page, name string) { return "tenants", "layout" }
 type TenantList struct {
 	Filter        TenantFilter
 	Partner       string // name of the filter's partner, whose page this then is
+	Unserved      bool   // that partner has no tenants at all
 	Partners      []Choice
 	Plans         []PlanPill
 	Rows          []TenantRow
@@ -132,7 +136,7 @@ type AuditPage struct {
 func (AuditPage) template() (page, name string) { return "audit", "layout" }
 
 // AuditFilter is what the address says about the log.
-type AuditFilter struct{ Flag, Tenant, Actor, Action string }
+type AuditFilter struct{ Flag, Tenant, Partner, Actor, Action string }
 
 // AuditRow is one entry of the log in its list.
 type AuditRow struct {

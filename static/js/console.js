@@ -170,7 +170,7 @@
   addEventListener('beforeunload', e => { if (!leaving && dirty()) e.preventDefault(); });
 
   // --- the list: rows that are here are filtered in the same frame, the server confirms --------------------
-  const textOf = r => r.dataset.search ?? ($('.key', r).textContent + ' ' + $('.desc', r).textContent).toLowerCase();
+  const textOf = r => r.dataset.search ?? ($(':is(.key, .name)', r).textContent + ' ' + $('.desc', r).textContent).toLowerCase();
   function filter(q) {
     q = q.trim().toLowerCase();
     let n = 0;
