@@ -92,6 +92,20 @@ func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, erro
 	return entries, nil
 }
 
+// FlippedWith returns the entries of the flags that were flipped in the revision of a tenant's change, by key.
+// A revision in which the tenant did not change has none.
+func (db *DB) FlippedWith(ctx context.Context, slug string, revision int64) ([]flags.Entry, error) {
+	// Ids and revisions grow together, so both ends are found by an index, whatever the length of the log.
+	entries, err := collect(ctx, db.reader, scanEntry, "WITH own AS (SELECT max(id) AS id FROM log WHERE kind = 'tenant' AND name = ?1 AND revision = ?2)"+
+		" SELECT "+entryColumns+" FROM log WHERE id > (SELECT id FROM own) AND revision = ?2 AND action = ?3"+
+		" AND id < coalesce((SELECT id FROM log WHERE id > (SELECT id FROM own) AND revision > ?2 ORDER BY id LIMIT 1), 1 << 62) ORDER BY name",
+		slug, revision, flags.Flipped)
+	if err != nil {
+		return nil, fmt.Errorf("flips of the tenant %q: %w", slug, err)
+	}
+	return entries, nil
+}
+
 // Entry returns one entry of the log; the error is ErrNotFound where there is none.
 func (db *DB) Entry(ctx context.Context, id int64) (flags.Entry, error) {
 	e, err := scanEntry(db.reader.QueryRowContext(ctx, "SELECT "+entryColumns+" FROM log WHERE id = ?", id))

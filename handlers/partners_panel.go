@@ -92,18 +92,7 @@ func (a *app) makePartner(w http.ResponseWriter, r *http.Request, v visit) error
 	case err != nil:
 		return err
 	}
-	return goOn(w, r, a.partnerAddress(v, p.Slug))
-}
-
-// goOn leads to another page after a change.
-func goOn(w http.ResponseWriter, r *http.Request, to string) error {
-	if fromHtmx(r) {
-		w.Header().Set("HX-Redirect", to)
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
-	http.Redirect(w, r, to, http.StatusSeeOther)
-	return nil
+	return a.leadTo(w, r, a.partnerAddress(v, p.Slug))
 }
 
 // partnerAddress is the page of a partner, with more parameters in pairs.
@@ -211,7 +200,7 @@ func (a *app) savePartner(w http.ResponseWriter, r *http.Request, v visit) error
 	if err != nil {
 		return err
 	}
-	return goOn(w, r, a.partnerAddress(v, p.Slug, "saved", "1"))
+	return a.leadTo(w, r, a.partnerAddress(v, p.Slug, "saved", "1"))
 }
 
 // partnerRenamed says who renamed a partner while its form was open.
@@ -274,5 +263,5 @@ func (a *app) removePartner(w http.ResponseWriter, r *http.Request, v visit) err
 	if err != nil {
 		return err
 	}
-	return goOn(w, r, address("/operator/partners", "removed", p.Slug))
+	return a.leadTo(w, r, address("/operator/partners", "removed", p.Slug))
 }

@@ -171,9 +171,16 @@ func (a *app) consolePages() []screen {
 		{"GET", "/operator/flags/{key}/explain", auth.Read, a.explainFlag},
 		{"POST", "/operator/flags/{key}/explain", auth.Read, a.explainFlag},
 		{"GET", "/operator/tenants", auth.Read, a.tenantsPage},
+		{"POST", "/operator/tenants", auth.Operator, a.makeTenant},
+		{"GET", "/operator/new-tenant", auth.Operator, a.newTenant},
 		{"GET", "/operator/tenants/{slug}", auth.Read, a.tenantPage},
 		{"POST", "/operator/tenants/{slug}", auth.Operator, a.saveTenant},
 		{"GET", "/operator/tenants/{slug}/edit", auth.Operator, a.editTenant},
+		{"POST", "/operator/tenants/{slug}/impact", auth.Operator, a.draftTenant},
+		{"POST", "/operator/tenants/{slug}/status", auth.Operator, a.setTenantStatus},
+		{"GET", "/operator/tenants/{slug}/delete", auth.Operator, a.askRemove},
+		{"POST", "/operator/tenants/{slug}/delete", auth.Operator, a.removeTenant},
+		{"POST", "/operator/tenants/{slug}/reconcile", auth.Operator, a.reconcileNow},
 		{"GET", "/operator/partners", auth.Read, a.partnersPage},
 		{"POST", "/operator/partners", auth.Operator, a.makePartner},
 		{"GET", "/operator/new-partner", auth.Operator, a.newPartner},
@@ -202,6 +209,7 @@ func (a *app) consolePages() []screen {
 func (a *app) unattended() []screen {
 	return []screen{
 		{"GET", "/operator/flags/{key}/consumers", auth.Read, a.flagConsumers},
+		{"GET", "/operator/tenants/{slug}/provisioning", auth.Read, a.tenantProvisioning},
 	}
 }
 

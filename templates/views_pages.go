@@ -8,6 +8,7 @@ type TenantsPage struct {
 	List    TenantList
 	Partner *PartnerHead // of the partner whose page this is
 	Saved   bool         // it was renamed just now
+	Removed string       // the slug of the tenant that was removed just now
 	Ask     View         // a dialog that is asked without JavaScript
 }
 
@@ -61,64 +62,6 @@ type TenantRow struct {
 	Width                     string // of the bar, in per cent of the flags
 	Link                      string
 }
-
-// TenantPage is one tenant with every flag.
-type TenantPage struct {
-	Chrome
-	Name, Slug string
-	Suspended  bool
-	Facts      []TenantFact
-	List       TenantFlags
-	Saved      bool
-	Dialog     *TenantEdit // the form without JavaScript
-	AuditLink  string
-	EditLink   string
-}
-
-func (TenantPage) template() (page, name string) { return "tenant", "layout" }
-
-// TenantFact is one line of what is known of a tenant.
-type TenantFact struct {
-	Name, Value string
-	Link        string
-	Mono        bool
-	Time        *Time // instead of Value
-}
-
-// TenantFlags is the flags of one tenant in one environment.
-type TenantFlags struct {
-	Tenant  string // name
-	Env     string
-	Pills   []PlanPill // all, on, off
-	Show    string
-	Rows    []TenantFlag
-	Any     bool // there are flags at all
-	AllLink string
-}
-
-// TenantFlag is a flag as one tenant has it.
-type TenantFlag struct {
-	Key, Description string
-	State            State // on or off
-	Reason           string
-	Link             string
-}
-
-// TenantEdit is the form that changes a tenant.
-type TenantEdit struct {
-	Slug     string
-	Base     int64 // of the tenant that the form began from, in milliseconds
-	Name     string
-	Plans    []Choice
-	Partners []Choice
-	Statuses []Choice
-	Errors   map[string]string
-	Stale    string // who changed it meanwhile and what is live, in words
-	Page     bool   // shown without JavaScript
-	Back     string
-}
-
-func (TenantEdit) template() (page, name string) { return "tenant", "tenant-edit" }
 
 // AuditPage is the log, newest first.
 type AuditPage struct {
