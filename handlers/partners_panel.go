@@ -150,9 +150,7 @@ func (a *app) askPartner(w http.ResponseWriter, r *http.Request, v visit, p *fla
 	if fromHtmx(r) {
 		return a.html(w, status, dialog(false))
 	}
-	page := a.tenantsView(v, a.tenantList(v, templates.TenantFilter{Partner: p.Slug, Env: a.withEnv(v)}, ""))
-	page.Ask = dialog(true)
-	return a.html(w, status, page)
+	return a.showTenants(w, r, v, templates.TenantFilter{Partner: p.Slug, Env: a.withEnv(v)}, status, dialog(true))
 }
 
 // partnerForm is the form with a partner's name.

@@ -56,6 +56,7 @@ type app struct {
 	quit         <-chan struct{}
 	replica      *replica.Replica     // nil where there is none
 	provisioning *provisioning.Runner // nil where tenants are held by no other system
+	imports      tenantImports
 
 	answers     *answers
 	stats       stats
@@ -173,6 +174,9 @@ func (a *app) consolePages() []screen {
 		{"GET", "/operator/tenants", auth.Read, a.tenantsPage},
 		{"POST", "/operator/tenants", auth.Operator, a.makeTenant},
 		{"GET", "/operator/new-tenant", auth.Operator, a.newTenant},
+		{"GET", "/operator/tenants/import", auth.Operator, a.importPage},
+		{"GET", "/operator/reconcile", auth.Operator, a.askReconcile}, // not below tenants: it may be one's slug
+		{"POST", "/operator/reconcile", auth.Operator, a.reconcileAll},
 		{"GET", "/operator/tenants/{slug}", auth.Read, a.tenantPage},
 		{"POST", "/operator/tenants/{slug}", auth.Operator, a.saveTenant},
 		{"GET", "/operator/tenants/{slug}/edit", auth.Operator, a.editTenant},
@@ -210,6 +214,15 @@ func (a *app) unattended() []screen {
 	return []screen{
 		{"GET", "/operator/flags/{key}/consumers", auth.Read, a.flagConsumers},
 		{"GET", "/operator/tenants/{slug}/provisioning", auth.Read, a.tenantProvisioning},
+		{"GET", "/operator/reconcile/progress", auth.Read, a.reconcileProgress},
+		{"GET", "/operator/tenants/import/progress", auth.Operator, a.importProgress},
+	}
+}
+
+// uploads are console pages that take files of up to uploadMost bytes, and read them as they come.
+func (a *app) uploads() []screen {
+	return []screen{
+		{"POST", "/operator/tenants/import", auth.Operator, a.startImport},
 	}
 }
 

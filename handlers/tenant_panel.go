@@ -248,8 +248,7 @@ func (a *app) newTenant(w http.ResponseWriter, r *http.Request, v visit) error {
 // showNewTenant shows the dialog over the list, for those without JavaScript.
 func (a *app) showNewTenant(w http.ResponseWriter, r *http.Request, v visit, status int, d templates.TenantNew) error {
 	d.Page = true
-	return a.html(w, status, templates.TenantsPage{Chrome: a.chrome(v, "tenants", "New tenant"), Ask: d,
-		List: a.tenantList(v, a.tenantFilter(r.URL.Query(), v), "")})
+	return a.showTenants(w, r, v, a.tenantFilter(r.URL.Query(), v), status, d)
 }
 
 // makeTenant creates a tenant and goes to its page.
@@ -511,16 +510,8 @@ func (a *app) held(v visit, t *flags.Tenant) templates.Provisioning {
 		}
 	}
 	for _, i := range list {
-		row := templates.ProvisioningRow{Name: cmp.Or(integrationNames[i.Name], i.Name), State: i.State, Error: sentence(i.Error)}
-		switch i.State {
-		case flags.IntegrationPending:
-			row.Word, row.Icon, p.Waiting = "waiting", "audit", a.provisioning != nil
-		case flags.IntegrationError:
-			row.Word, row.Icon = "error", "warn"
-		default:
-			row.Word, row.Icon = "ok", "check"
-		}
-		p.Rows = append(p.Rows, row)
+		p.Rows = append(p.Rows, templates.ProvisioningRow{Name: cmp.Or(integrationNames[i.Name], i.Name), Held: heldAs(i)})
+		p.Waiting = p.Waiting || i.State == flags.IntegrationPending && a.provisioning != nil
 	}
 	return p
 }

@@ -51,17 +51,62 @@ func (a *app) tenantFilter(q url.Values, v visit) templates.TenantFilter {
 	if partner := q.Get("partner"); v.snapshot.Partner(partner) != nil {
 		f.Partner = partner
 	}
+	if state := q.Get("provisioning"); heldWords[state].Word != "" {
+		f.Provisioning = state
+	}
 	return f
 }
 
-func tenantsAddress(f templates.TenantFilter, after string) string {
-	return address("/operator/tenants", "q", f.Text, "plan", f.Plan, "partner", f.Partner, "env", f.Env, "after", after)
+// heldStates are the states of a tenant in other systems, the worst last, and heldWords how people read them.
+var (
+	heldStates = []string{flags.IntegrationOK, flags.IntegrationPending, flags.IntegrationError}
+	heldWords  = map[string]templates.Held{
+		flags.IntegrationOK:      {State: flags.IntegrationOK, Word: "ok", Icon: "check"},
+		flags.IntegrationPending: {State: flags.IntegrationPending, Word: "waiting", Icon: "more"},
+		flags.IntegrationError:   {State: flags.IntegrationError, Word: "error", Icon: "warn"},
+	}
+)
+
+// worstState is the worst of a tenant's states in other systems; "" where none holds it.
+func worstState(t *flags.Tenant) string {
+	worst := ""
+	for _, i := range t.Integrations.All() {
+		if slices.Index(heldStates, i.State) > slices.Index(heldStates, worst) {
+			worst = i.State
+		}
+	}
+	return worst
 }
 
-// tenantList is the page of the tenants that the filter lets through, after a slug.
-func (a *app) tenantList(v visit, f templates.TenantFilter, after string) templates.TenantList {
+// heldAs is how one other system holds a tenant.
+func heldAs(i flags.Integration) templates.Held {
+	out := heldWords[i.State]
+	out.Error = sentence(i.Error)
+	return out
+}
+
+// held is a tenant's state in other systems, with the errors where there are some.
+func held(t *flags.Tenant) templates.Held {
+	out := heldWords[worstState(t)]
+	var errs []string
+	for _, i := range t.Integrations.All() {
+		if i.Error != "" {
+			errs = append(errs, i.Error)
+		}
+	}
+	out.Error = strings.Join(errs, "; ")
+	return out
+}
+
+func tenantsAddress(f templates.TenantFilter, after string) string {
+	return address("/operator/tenants", "q", f.Text, "plan", f.Plan, "partner", f.Partner, "provisioning", f.Provisioning, "env", f.Env, "after", after)
+}
+
+// tenantList is the page of the tenants that the filter lets through, after a slug. It tells whether any of all
+// tenants still waits for another system.
+func (a *app) tenantList(v visit, f templates.TenantFilter, after string) (l templates.TenantList, waiting bool) {
 	s := v.snapshot
-	l := templates.TenantList{Filter: f, Env: v.env, Total: len(s.Tenants()), WithoutFilter: address("/operator/tenants", "env", f.Env)}
+	l = templates.TenantList{Filter: f, Env: v.env, Total: len(s.Tenants()), WithoutFilter: address("/operator/tenants", "env", f.Env)}
 	if p := s.Partner(f.Partner); p != nil {
 		l.Partner = p.Name
 	}
@@ -72,7 +117,14 @@ func (a *app) tenantList(v visit, f templates.TenantFilter, after string) templa
 	text := strings.ToLower(f.Text)
 	var before []string // slugs of the matches on earlier pages
 	var rows []*flags.Tenant
+	anyHeld := a.provisioning != nil || f.Provisioning != ""
 	for _, t := range s.Tenants() {
+		state := worstState(t)
+		anyHeld = anyHeld || state != ""
+		waiting = waiting || state == flags.IntegrationPending
+		if f.Provisioning != "" && state != f.Provisioning {
+			continue
+		}
 		if f.Partner != "" && t.PartnerSlug != f.Partner {
 			continue
 		}
@@ -97,10 +149,16 @@ func (a *app) tenantList(v visit, f templates.TenantFilter, after string) templa
 	for _, plan := range flags.Plans {
 		pill(plan, plan, byPlan[plan])
 	}
+	if anyHeld {
+		l.Provisioning = []templates.Choice{{Label: "Any provisioning"}}
+		for _, state := range heldStates {
+			l.Provisioning = append(l.Provisioning, templates.Choice{Value: state, Label: heldWords[state].Word, Checked: state == f.Provisioning})
+		}
+	}
 	for _, t := range rows {
 		l.Rows = append(l.Rows, tenantRow(s, t, v.env, f.Env))
 	}
-	l.Unserved = f.Partner != "" && all == 0
+	l.Unserved = f.Partner != "" && f.Provisioning == "" && all == 0
 	l.From, l.To = len(before)+1, len(before)+len(rows)
 	if l.To < l.Matches && len(rows) > 0 {
 		l.Older = tenantsAddress(f, rows[len(rows)-1].Slug)
@@ -111,12 +169,12 @@ func (a *app) tenantList(v visit, f templates.TenantFilter, after string) templa
 	case len(before) > 0:
 		l.Newer = tenantsAddress(f, "")
 	}
-	return l
+	return l, waiting
 }
 
 func tenantRow(s *flags.Snapshot, t *flags.Tenant, env, withEnv string) templates.TenantRow {
 	row := templates.TenantRow{Name: t.Name, Slug: t.Slug, Plan: t.Plan, Suspended: t.Status == flags.Suspended, Flags: len(s.Flags()), Width: "0",
-		Link: address("/operator/tenants/"+t.Slug, "env", withEnv)}
+		Link: address("/operator/tenants/"+t.Slug, "env", withEnv), Held: held(t)}
 	if p := s.Partner(t.PartnerSlug); p != nil {
 		row.Partner = p.Name
 	}
@@ -135,24 +193,35 @@ func tenantRow(s *flags.Snapshot, t *flags.Tenant, env, withEnv string) template
 func (a *app) tenantsPage(w http.ResponseWriter, r *http.Request, v visit) error {
 	q := r.URL.Query()
 	f := a.tenantFilter(q, v)
-	list := a.tenantList(v, f, q.Get("after"))
-	if wantsFragment(r) {
-		w.Header().Set("HX-Replace-Url", tenantsAddress(f, ""))
-		return a.swaps(w, http.StatusOK, templates.Swaps{Main: list, Parts: []templates.Part{
-			{Target: "#tenant-count", Swap: "textContent", Text: list.Count()},
-			{Target: "#plans", Swap: "innerHTML", View: templates.PlanPills{Plans: list.Plans}},
-		}})
+	if !wantsFragment(r) {
+		return a.showTenants(w, r, v, f, http.StatusOK, nil)
 	}
-	removed, err := a.removed(r, v)
-	if err != nil {
-		return err
-	}
-	page := a.tenantsView(v, list)
-	page.Saved, page.Removed = q.Get("saved") != "", removed
-	return a.html(w, http.StatusOK, page)
+	list, _ := a.tenantList(v, f, q.Get("after"))
+	w.Header().Set("HX-Replace-Url", tenantsAddress(f, ""))
+	return a.swaps(w, http.StatusOK, templates.Swaps{Main: list, Parts: []templates.Part{
+		{Target: "#tenant-count", Swap: "textContent", Text: list.Count()},
+		{Target: "#plans", Swap: "innerHTML", View: templates.PlanPills{Plans: list.Plans}},
+	}})
 }
 
-// tenantsView is the page around a list of tenants.
-func (a *app) tenantsView(v visit, list templates.TenantList) templates.TenantsPage {
-	return templates.TenantsPage{Chrome: a.chrome(v, "tenants", cmp.Or(list.Partner, "Tenants")), List: list, Partner: a.partnerHead(v, list)}
+// showTenants is the whole page, with a dialog over it where one is asked without JavaScript.
+func (a *app) showTenants(w http.ResponseWriter, r *http.Request, v visit, f templates.TenantFilter, status int, ask templates.View) error {
+	q := r.URL.Query()
+	list, waiting := a.tenantList(v, f, q.Get("after"))
+	page := templates.TenantsPage{Chrome: a.chrome(v, "tenants", cmp.Or(list.Partner, "Tenants")), List: list, Partner: a.partnerHead(v, list),
+		Reconcile: a.provisioning != nil && v.operator(), Ask: ask}
+	if ask == nil {
+		page.Saved = q.Get("saved") != ""
+		var err error
+		if page.Removed, err = a.removed(r, v); err != nil {
+			return err
+		}
+	}
+	if begun := q.Get("reconciled") != ""; waiting || begun {
+		var err error
+		if page.Reconciling, err = a.reconciling(r, begun); err != nil {
+			return err
+		}
+	}
+	return a.html(w, status, page)
 }

@@ -1,15 +1,15 @@
 package templates
 
-import "strconv"
-
 // TenantsPage is the registry, or the part of it that a filter lets through.
 type TenantsPage struct {
 	Chrome
-	List    TenantList
-	Partner *PartnerHead // of the partner whose page this is
-	Saved   bool         // it was renamed just now
-	Removed string       // the slug of the tenant that was removed just now
-	Ask     View         // a dialog that is asked without JavaScript
+	List        TenantList
+	Partner     *PartnerHead // of the partner whose page this is
+	Saved       bool         // it was renamed just now
+	Removed     string       // the slug of the tenant that was removed just now
+	Reconcile   bool         // all can be brought in line in another system
+	Reconciling Reconciling
+	Ask         View // a dialog that is asked without JavaScript
 }
 
 func (TenantsPage) template() (page, name string) { return "tenants", "layout" }
@@ -21,6 +21,7 @@ type TenantList struct {
 	Unserved      bool   // that partner has no tenants at all
 	Partners      []Choice
 	Plans         []PlanPill
+	Provisioning  []Choice // states to filter by; none where no other system holds tenants
 	Rows          []TenantRow
 	Env           string
 	Matches       int
@@ -38,6 +39,7 @@ func (l TenantList) Count() string { return counted(l.Matches, "tenant") }
 // TenantFilter is what the address says about the list of tenants.
 type TenantFilter struct {
 	Text, Plan, Partner string
+	Provisioning        string // state in other systems
 	Env                 string // as the address has it, "" for the usual one
 }
 
@@ -61,6 +63,15 @@ type TenantRow struct {
 	On, Flags                 int
 	Width                     string // of the bar, in per cent of the flags
 	Link                      string
+	Held                      Held
+}
+
+// Held is how other systems hold a tenant.
+type Held struct {
+	State string // pending, ok, error; "" where none does
+	Word  string
+	Icon  string
+	Error string // in words
 }
 
 // AuditPage is the log, newest first.
@@ -209,5 +220,5 @@ func counted(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return number(strconv.Itoa(n)) + " " + noun + "s"
+	return decimal(n) + " " + noun + "s"
 }

@@ -158,9 +158,6 @@ func (Provisioning) template() (page, name string) { return "tenant", "provision
 
 // ProvisioningRow is one of these systems.
 type ProvisioningRow struct {
-	Name  string
-	State string // pending, ok or error
-	Word  string
-	Icon  string
-	Error string // in words; "" unless it is in error
+	Name string
+	Held
 }

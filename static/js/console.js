@@ -121,6 +121,7 @@
     if (t.closest('#tenant-edit')) $('#te-save').textContent = 'Save tenant'; // no number until it is counted
     if (t.id === 'nt-s') t.dataset.own = t.value;
     if (t.closest('#new-tenant') && t.id === 'te-n' && !$('#nt-s').dataset.own) $('#nt-s').value = slug(t.value);
+    if (t.form?.id === 'import-form') $('#import-go').textContent = 'Import'; // what was counted is of other rows
     if (t.form?.id !== 'flag-form' && !t.matches('.draft')) return;
     const message = t.name && document.getElementById('err-' + t.name);
     if (message) message.textContent = '';
@@ -302,7 +303,7 @@
   const refresh = () => htmx.ajax('GET', location.pathname + location.search.replace(/([?&])restore=\d+&?/, '$1'), { source: '#panel', target: '#panel', swap: 'innerHTML' });
   let busy = 0, saving = false, place = null, lastKey = null, opener = null;
   const live = c => c.sourceElement?.id === 'live';
-  const ticks = c => /^(consumers|provisioning)$/.test(c.sourceElement?.id); // asks by itself: that it gets no answer is no news
+  const ticks = c => /^(consumers|provisioning|reconciling|import-now)$/.test(c.sourceElement?.id); // asks by itself: that it gets no answer is no news
   const counts = c => !live(c) && (c.target?.id === 'panel' || writes(c));
 
   on('htmx:config:request', e => {
