@@ -721,6 +721,7 @@ func serve(ctx context.Context, c *call) (err error) {
 		app.NotReady("stopping")
 		app.EndStreams()
 		err = errors.Join(err, shutdown(server, logger)) // no request may need the database any more
+		app.Wait()
 		endBackground()
 		patience, cancel := context.WithTimeout(context.Background(), replicaWithin)
 		defer cancel()

@@ -41,10 +41,11 @@ func scanEntry(row scanner) (flags.Entry, error) {
 
 // HistoryFilter selects entries of the log; what is empty does not restrict, the rest must all hold.
 type HistoryFilter struct {
-	Flag   string // key
-	Tenant string // slug
-	Actor  string
-	Action flags.Action // has no index: see History
+	Flag    string // key
+	Tenant  string // slug
+	Partner string // slug
+	Actor   string
+	Action  flags.Action // has no index: see History
 	// Versions leaves out what makes no version of the flag: its being flipped by changes of the registry.
 	Versions bool
 	Before   int64 // entries older than this id; 0 is from the newest
@@ -62,6 +63,9 @@ func (f HistoryFilter) where() (string, []any) {
 	}
 	if f.Tenant != "" {
 		and("kind = 'tenant' AND name = ?", f.Tenant)
+	}
+	if f.Partner != "" {
+		and("kind = 'partner' AND name = ?", f.Partner)
 	}
 	if f.Actor != "" {
 		and("actor = ?", f.Actor)
@@ -90,6 +94,20 @@ func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, erro
 	entries, err := collect(ctx, db.reader, scanEntry, "SELECT "+entryColumns+" FROM log WHERE "+where+" ORDER BY "+order+" DESC LIMIT ?", append(args, f.Limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
+	}
+	return entries, nil
+}
+
+// FlippedWith returns the entries of the flags that were flipped in the revision of a tenant's change, by key.
+// A revision in which the tenant did not change has none.
+func (db *DB) FlippedWith(ctx context.Context, slug string, revision int64) ([]flags.Entry, error) {
+	// Ids and revisions grow together, so both ends are found by an index, whatever the length of the log.
+	entries, err := collect(ctx, db.reader, scanEntry, "WITH own AS (SELECT max(id) AS id FROM log WHERE kind = 'tenant' AND name = ?1 AND revision = ?2)"+
+		" SELECT "+entryColumns+" FROM log WHERE id > (SELECT id FROM own) AND revision = ?2 AND action = ?3"+
+		" AND id < coalesce((SELECT id FROM log WHERE id > (SELECT id FROM own) AND revision > ?2 ORDER BY id LIMIT 1), 1 << 62) ORDER BY name",
+		slug, revision, flags.Flipped)
+	if err != nil {
+		return nil, fmt.Errorf("flips of the tenant %q: %w", slug, err)
 	}
 	return entries, nil
 }

@@ -19,6 +19,8 @@ type TenantImport struct {
 	DryRun bool // changes nothing, and says what would change
 	// Progress, where it is given, is called in the transaction, now and then and at the end: it must not wait.
 	Progress func(done, total int)
+	// Interruptible has the import end with its context also while rows are written. Then nothing is changed.
+	Interruptible bool
 }
 
 // ImportedTenants is what an import of tenants did, or would do.
@@ -29,7 +31,7 @@ type ImportedTenants struct {
 
 // ImportTenants makes each row's tenant what the row says, as PutTenant does, in one transaction, all or
 // nothing. The error is *flags.Invalid with the bad rows, its fields as in "line 17: plan": the first 1,000
-// mistakes, and how many more there are.
+// mistakes, and how many more there are; or the context's.
 func (db *DB) ImportTenants(ctx context.Context, by By, rows []flags.TenantRow, o TenantImport) (ImportedTenants, error) {
 	var out ImportedTenants
 	err := db.change(ctx, by, func(tx *tx) (err error) {
@@ -38,7 +40,11 @@ func (db *DB) ImportTenants(ctx context.Context, by By, rows []flags.TenantRow, 
 				return err
 			}
 		}
-		if err := tx.importTenants(rows, o.Progress, &out); err != nil {
+		stop := context.WithoutCancel(ctx)
+		if o.Interruptible {
+			stop = ctx
+		}
+		if err := tx.importTenants(stop, rows, o.Progress, &out); err != nil {
 			return err
 		}
 		if out.Flips, err = tx.flip(); err == nil && o.DryRun {
@@ -49,7 +55,7 @@ func (db *DB) ImportTenants(ctx context.Context, by By, rows []flags.TenantRow, 
 	return out, err
 }
 
-func (tx *tx) importTenants(rows []flags.TenantRow, progress func(done, total int), out *ImportedTenants) error {
+func (tx *tx) importTenants(ctx context.Context, rows []flags.TenantRow, progress func(done, total int), out *ImportedTenants) error {
 	var bad flags.Invalid
 	fail := func(e *flags.Invalid) {
 		room := min(mistakesTold-len(bad.Errors), len(e.Errors))
@@ -58,6 +64,9 @@ func (tx *tx) importTenants(rows []flags.TenantRow, progress func(done, total in
 	}
 	lines := make(map[string]int, len(rows)) // by slug
 	for i, row := range rows {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if progress != nil && i%progressEvery == 0 && i > 0 {
 			progress(i, len(rows))
 		}

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -140,6 +141,27 @@ func TestImportTenantsRefusals(t *testing.T) {
 		t.Errorf("what was refused changed the registry to\n%s", export(t, d))
 	}
 	sameLog(t, d, log)
+}
+
+// An import that may be interrupted ends with its context, and leaves nothing; another ends as it would.
+func TestImportTenantsInterrupted(t *testing.T) {
+	d := openTest(t, Options{})
+	var crowd []flags.TenantRow
+	for i, p := range manyTenants(1500) {
+		p.PartnerSlug = nil
+		crowd = append(crowd, flags.TenantRow{Line: i + 1, Tenant: p})
+	}
+	before := d.Current()
+	for _, interruptible := range []bool{true, false} {
+		ctx, cancel := context.WithCancel(t.Context())
+		done, err := d.ImportTenants(ctx, ops, crowd, TenantImport{Interruptible: interruptible, Progress: func(int, int) { cancel() }})
+		if interruptible && (!errors.Is(err, context.Canceled) || d.Current() != before || len(history(t, d, HistoryFilter{})) > 0) {
+			t.Errorf("interrupted: %v at revision %d, want the context's error and nothing changed", err, d.Current().Revision())
+		}
+		if !interruptible && (err != nil || done.Created != 1500) {
+			t.Errorf("not to be interrupted: %v, created %d, want 1,500", err, done.Created)
+		}
+	}
 }
 
 func TestImportTenantsTellsProgress(t *testing.T) {

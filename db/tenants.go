@@ -75,18 +75,55 @@ func (db *DB) PatchTenant(ctx context.Context, by By, slug string, p flags.Tenan
 	return out, err
 }
 
+// PatchTenantAt is PatchTenant for a tenant that is as the caller saw it, by its Mark; else the error is a
+// *flags.StaleTenant.
+func (db *DB) PatchTenantAt(ctx context.Context, by By, slug, mark string, p flags.TenantPatch) (*flags.ChangedTenant, error) {
+	var out *flags.ChangedTenant
+	err := db.change(ctx, by, func(tx *tx) error {
+		err := tx.unchanged(slug, mark)
+		if err == nil {
+			out, err = tx.withFlips(tx.patchTenant(slug, p))
+		}
+		return err
+	})
+	return out, err
+}
+
+// unchanged holds a tenant against the mark that it had. Where there is none, the change itself says so.
+func (tx *tx) unchanged(slug, mark string) error {
+	if t := tx.edit.Tenant(slug); t != nil && t.Mark() != mark {
+		return &flags.StaleTenant{Current: t}
+	}
+	return nil
+}
+
 // withFlips adds what the one change of this transaction flipped.
 func (tx *tx) withFlips(t *flags.Tenant, err error) (*flags.ChangedTenant, error) {
 	if err != nil {
 		return nil, err
 	}
 	flips, err := tx.flip()
-	return &flags.ChangedTenant{Tenant: t, Flips: tx.edit.View().OfTenant(flips)}, err
+	out := &flags.ChangedTenant{Tenant: t, Flips: tx.edit.View().OfTenant(flips)}
+	if tx.changed {
+		out.Revision = tx.revision
+	}
+	return out, err
 }
 
 // DeleteTenant removes a tenant that no scope names; else the error is a *flags.Conflict with the flags.
 func (db *DB) DeleteTenant(ctx context.Context, by By, slug string) error {
 	return db.change(ctx, by, func(tx *tx) error { return tx.deleteTenant(slug) })
+}
+
+// DeleteTenantAt is DeleteTenant for a tenant that is as the caller saw it, by its Mark; else the error is a
+// *flags.StaleTenant.
+func (db *DB) DeleteTenantAt(ctx context.Context, by By, slug, mark string) error {
+	return db.change(ctx, by, func(tx *tx) error {
+		if err := tx.unchanged(slug, mark); err != nil {
+			return err
+		}
+		return tx.deleteTenant(slug)
+	})
 }
 
 // knownOr lets a tenant keep the partner it has.

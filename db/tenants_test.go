@@ -2,10 +2,13 @@ package db
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/dezky/platform-api/flags"
 )
 
 // seededRand is randomness that is the same in every run.
@@ -241,6 +244,101 @@ func TestGeneratedIDs(t *testing.T) {
 	for i, id := range first {
 		if len(id) != 24 || slices.Contains(first[:i], id) {
 			t.Errorf("ids %v, want 24 characters each, and all different", first)
+		}
+	}
+}
+
+// A change that names what its maker saw is refused once that is no more so, also within one millisecond.
+func TestChangeOfAStaleTenant(t *testing.T) {
+	c := newClock() // which stands still
+	d := openTest(t, Options{Now: c.now})
+	create := func() *flags.Tenant {
+		return must(d.CreateTenant(t.Context(), ops, tenantOf(t, `{"slug": "acme", "name": "Acme", "plan": "starter"}`)))(t)
+	}
+	refused := func(what string, seen *flags.Tenant, act func(mark string) error) {
+		t.Helper()
+		before := d.Current()
+		var stale *flags.StaleTenant
+		if err := act(seen.Mark()); !errors.As(err, &stale) || stale.Current != before.Tenant("acme") {
+			t.Errorf("%s: %v, want *flags.StaleTenant with the tenant as it is", what, err)
+		}
+		if d.Current() != before {
+			t.Errorf("%s: something changed", what)
+		}
+	}
+	rename := func(mark string) error {
+		_, err := d.PatchTenantAt(t.Context(), ops, "acme", mark, tenantOf(t, `{"name": "Mine"}`))
+		return err
+	}
+	remove := func(mark string) error { return d.DeleteTenantAt(t.Context(), ops, "acme", mark) }
+
+	seen := create()
+	for _, body := range []string{`{"name": "Theirs"}`, `{"plan": "business"}`, `{"status": "suspended"}`} {
+		changed := must(d.PatchTenant(t.Context(), ops, "acme", tenantOf(t, body)))(t)
+		if !changed.UpdatedAt.Equal(seen.UpdatedAt) {
+			t.Fatal("the clock moves")
+		}
+		refused("rename after "+body, seen, rename)
+		refused("remove after "+body, seen, remove)
+		seen = changed.Tenant
+	}
+	if err := d.DeleteTenant(t.Context(), ops, "acme"); err != nil {
+		t.Fatal(err)
+	}
+	if err := rename(seen.Mark()); !errors.Is(err, flags.ErrNotFound) {
+		t.Errorf("rename of none: %v, want ErrNotFound", err)
+	}
+	first := create()
+	if err := remove(first.Mark()); err != nil {
+		t.Fatal(err)
+	}
+	next := create()
+	refused("remove the slug's next tenant", first, remove)
+
+	changed := must(d.PatchTenantAt(t.Context(), ops, "acme", next.Mark(), tenantOf(t, `{"name": "Mine"}`)))(t)
+	if changed.Name != "Mine" || changed.Revision != d.Current().Revision() {
+		t.Errorf("the change of what was seen = %s of revision %d, want Mine of %d", changed.Name, changed.Revision, d.Current().Revision())
+	}
+	same := must(d.PatchTenantAt(t.Context(), ops, "acme", changed.Mark(), tenantOf(t, `{"name": "Mine"}`)))(t)
+	if same.Revision != 0 {
+		t.Errorf("nothing changed in revision %d, want 0", same.Revision)
+	}
+}
+
+// What a tenant's change flipped is found by its revision, and nothing of other revisions with it.
+func TestFlippedWith(t *testing.T) {
+	d := openTest(t, Options{})
+	importTest(t, d, `{"tenants": [{"id": "t1", "slug": "acme", "name": "Acme", "plan": "starter"}, {"id": "t2", "slug": "globex", "name": "Globex", "plan": "starter"}]}`)
+	for _, key := range []string{"paid_b", "paid_a"} {
+		must(d.CreateFlag(t.Context(), ops, flags.NewFlag{Key: key, Patch: flags.Patch{State: new(flags.Targeted), Scope: map[flags.Axis][]string{flags.AxisPlans: {"business"}}}}))(t)
+	}
+	revisions := map[string]int64{}
+	for _, step := range []struct{ name, slug, body string }{
+		{"gain", "acme", `{"plan": "business"}`}, {"other", "globex", `{"plan": "business"}`}, {"name", "acme", `{"name": "A"}`}, {"lose", "acme", `{"plan": "enterprise"}`},
+	} {
+		revisions[step.name] = must(d.PatchTenant(t.Context(), ops, step.slug, tenantOf(t, step.body)))(t).Revision
+		must(d.CreateFlag(t.Context(), ops, flags.NewFlag{Key: "after_" + step.name}))(t)
+	}
+	for _, tt := range []struct {
+		slug, revision string
+		want           []string
+	}{
+		{"acme", "gain", []string{"paid_a +acme", "paid_b +acme"}}, {"globex", "other", []string{"paid_a +globex", "paid_b +globex"}},
+		{"acme", "name", nil}, {"acme", "lose", []string{"paid_a -acme", "paid_b -acme"}}, {"acme", "other", nil}, {"nobody", "gain", nil},
+	} {
+		var got []string
+		for _, e := range must(d.FlippedWith(t.Context(), tt.slug, revisions[tt.revision]))(t) {
+			for _, sign := range []struct {
+				is    string
+				slugs []string
+			}{{"+", e.Impact["production"].Gains}, {"-", e.Impact["production"].Losses}} {
+				for _, slug := range sign.slugs {
+					got = append(got, e.Name+" "+sign.is+slug)
+				}
+			}
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("FlippedWith(%s, %s) = %q, want %q", tt.slug, tt.revision, got, tt.want)
 		}
 	}
 }

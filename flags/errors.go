@@ -80,3 +80,10 @@ func (e *Stale) Error() string {
 	}
 	return fmt.Sprintf("the flag is at version %d now", e.Current.Version)
 }
+
+// StaleTenant is a failed precondition: the tenant is no longer as the caller saw it.
+type StaleTenant struct{ Current *Tenant }
+
+func (e *StaleTenant) Error() string {
+	return fmt.Sprintf("the tenant %q was changed meanwhile", e.Current.Slug)
+}

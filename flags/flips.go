@@ -102,7 +102,8 @@ func (s *Snapshot) OfTenant(flips []Flip) []TenantFlip {
 // ChangedTenant is a tenant after a change, with the flags that the change flipped for it.
 type ChangedTenant struct {
 	*Tenant
-	Flips []TenantFlip
+	Flips    []TenantFlip
+	Revision int64 // of the change; 0 where there was nothing to change
 }
 
 // MarshalJSON writes the tenant with its flips as one more field, if there are any.

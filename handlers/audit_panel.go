@@ -30,7 +30,8 @@ var actions = []flags.Action{flags.Created, flags.Updated, flags.Killed, flags.D
 // auditFilter reads the log's filter out of an address. Unknown actions are ignored.
 func auditFilter(r *http.Request) (templates.AuditFilter, db.HistoryFilter) {
 	q := r.URL.Query()
-	f := templates.AuditFilter{Flag: strings.TrimSpace(q.Get("flag")), Tenant: strings.TrimSpace(q.Get("tenant")), Actor: strings.TrimSpace(q.Get("actor"))}
+	f := templates.AuditFilter{Flag: strings.TrimSpace(q.Get("flag")), Tenant: strings.TrimSpace(q.Get("tenant")),
+		Partner: strings.TrimSpace(q.Get("partner")), Actor: strings.TrimSpace(q.Get("actor"))}
 	if action := q.Get("action"); slices.Contains(actions, flags.Action(action)) {
 		f.Action = action
 	}
@@ -38,7 +39,7 @@ func auditFilter(r *http.Request) (templates.AuditFilter, db.HistoryFilter) {
 	if err != nil || before < 1 {
 		before = 0
 	}
-	return f, db.HistoryFilter{Flag: f.Flag, Tenant: f.Tenant, Actor: f.Actor, Action: flags.Action(f.Action), Before: before}
+	return f, db.HistoryFilter{Flag: f.Flag, Tenant: f.Tenant, Partner: f.Partner, Actor: f.Actor, Action: flags.Action(f.Action), Before: before}
 }
 
 func auditAddress(path string, f templates.AuditFilter, before int64) string {
@@ -46,7 +47,7 @@ func auditAddress(path string, f templates.AuditFilter, before int64) string {
 	if before > 0 {
 		from = strconv.FormatInt(before, 10)
 	}
-	return address(path, "flag", f.Flag, "tenant", f.Tenant, "actor", f.Actor, "action", f.Action, "before", from)
+	return address(path, "flag", f.Flag, "tenant", f.Tenant, "partner", f.Partner, "actor", f.Actor, "action", f.Action, "before", from)
 }
 
 // auditPage is the log, newest first.

@@ -119,6 +119,7 @@ var (
 type site struct {
 	t        testing.TB
 	url      string
+	server   *handlers.Server
 	db       *db.DB
 	sessions *auth.Sessions
 	secrets  chan string // of one-time links, as they are printed
@@ -164,11 +165,12 @@ func serve(t testing.TB, d *db.DB, with ...func(*site, *handlers.Appliance)) *si
 	}
 	h := handlers.New(handlers.Options{Log: logger, Version: "test"})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.pass(w, r, h) }))
-	s.url = server.URL
+	s.url, s.server = server.URL, h
 	t.Cleanup(func() {
 		h.EndStreams()
 		server.CloseClientConnections()
 		server.Close()
+		h.Wait()
 		for _, line := range s.log.errors() {
 			t.Errorf("the server logged: %s", line)
 		}

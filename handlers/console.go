@@ -72,8 +72,8 @@ func readPreferences(r *http.Request) preferences {
 
 // console runs a page for a person who may see it. Its cookie counts; a change from another origin is
 // refused; a person without a session is asked to sign in, in the way that suits the request. find says whether
-// a visit is a use of the session, by which it goes on.
-func (a *app) console(p screen, find func(*http.Request) (*auth.Session, error)) http.Handler {
+// a visit is a use of the session, by which it goes on. A body may have body bytes.
+func (a *app) console(p screen, find func(*http.Request) (*auth.Session, error), body int64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := w.(*recorder)
 		rec.routed = true
@@ -98,7 +98,7 @@ func (a *app) console(p screen, find func(*http.Request) (*auth.Session, error))
 			if !v.principal.May(p.need) {
 				return a.forbidden(v.principal, p.need)
 			}
-			r.Body = http.MaxBytesReader(w, r.Body, largeBody)
+			r.Body = http.MaxBytesReader(w, r.Body, body)
 			if r.Method == http.MethodPost {
 				if err := r.ParseForm(); err != nil {
 					return fmt.Errorf("form: %w", err)

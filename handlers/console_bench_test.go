@@ -116,6 +116,24 @@ func BenchmarkPanel100k(b *testing.B) {
 	startConsole(b, crowded()).run(b, "GET", "/operator/flags/search_v2", "", true)
 }
 
+// BenchmarkPalette100k is what the palette finds among 100,000 tenants and 1,000 partners: for a letter that
+// nearly all have, and for the end of one's name.
+func BenchmarkPalette100k(b *testing.B) {
+	d := crowded()
+	for i := range d.Tenants {
+		name := fmt.Sprintf("Tenant %06d AS", i)
+		d.Tenants[i].Name = &name
+	}
+	for i := range 1000 {
+		slug, name := fmt.Sprintf("partner-%03d", i), fmt.Sprintf("Partner %03d AS", i)
+		d.Partners = append(d.Partners, flags.PartnerPatch{Slug: &slug, Name: &name})
+	}
+	c := startConsole(b, d)
+	for _, text := range []string{"a", "nt", "99999"} {
+		b.Run(text, func(b *testing.B) { c.run(b, "GET", "/operator/palette?q="+text, "", true) })
+	}
+}
+
 // BenchmarkDraftImpact100k is what a moved slider asks for, among 100,000 tenants.
 func BenchmarkDraftImpact100k(b *testing.B) {
 	form := url.Values{"version": {"1"}, "state": {"rollout"}, "pct": {"25"}}.Encode()

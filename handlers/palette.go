@@ -48,7 +48,7 @@ func best[T any](things []T, most int, name func(T) string, also func(T) string,
 		thing T
 		rank  int
 	}
-	var out []ranked
+	out := make([]ranked, 0, most+1) // never more: nearly everything of a large registry may fit
 	for _, x := range things {
 		rank, _ := match(name(x), text)
 		if rank < 0 && also != nil {
@@ -56,21 +56,52 @@ func best[T any](things []T, most int, name func(T) string, also func(T) string,
 				rank += 4
 			}
 		}
-		if rank >= 0 {
-			out = append(out, ranked{x, rank})
+		if rank < 0 {
+			continue
+		}
+		i := len(out)
+		for i > 0 && cmp.Or(cmp.Compare(rank, out[i-1].rank), tie(x, out[i-1].thing)) < 0 {
+			i--
+		}
+		if i < most {
+			out = slices.Insert(out, i, ranked{x, rank})
+			out = out[:min(len(out), most)]
 		}
 	}
-	slices.SortStableFunc(out, func(a, b ranked) int { return cmp.Or(cmp.Compare(a.rank, b.rank), tie(a.thing, b.thing)) })
 	result := make([]T, 0, most)
-	for _, r := range out[:min(len(out), most)] {
+	for _, r := range out {
 		result = append(result, r.thing)
 	}
 	return result
 }
 
+func bestTenants(s *flags.Snapshot, text string) []*flags.Tenant {
+	return best(s.Tenants(), found, func(t *flags.Tenant) string { return t.Name }, func(t *flags.Tenant) string { return t.Slug },
+		text, func(x, y *flags.Tenant) int { return strings.Compare(x.Slug, y.Slug) })
+}
+
+func bestPartners(s *flags.Snapshot, text string) []*flags.Partner {
+	return best(s.Partners(), found, func(p *flags.Partner) string { return p.Name }, func(p *flags.Partner) string { return p.Slug },
+		text, func(x, y *flags.Partner) int { return strings.Compare(x.Slug, y.Slug) })
+}
+
+// fits tells whether a label has what was typed.
+func fits(label, text string) bool {
+	rank, _ := match(label, text)
+	return rank >= 0
+}
+
+// labelled is an option whose label, in After, is marked.
+func labelled(o templates.PaletteOption, text string) templates.PaletteOption {
+	label := o.After
+	o.After = ""
+	return marked(o, label, text)
+}
+
 // marked is a label around what was typed.
 func marked(o templates.PaletteOption, label, text string) templates.PaletteOption {
-	if _, at := match(label, text); at >= 0 && text != "" {
+	// A letter may be longer or shorter in lower case (İ, Ⱥ): then nobody knows where it stands in the label.
+	if _, at := match(label, text); at >= 0 && text != "" && len(strings.ToLower(label)) == len(label) {
 		o.Before, o.Match, o.After = label[:at], label[at:at+len(text)], label[at+len(text):]
 	} else {
 		o.Before = label
@@ -78,7 +109,7 @@ func marked(o templates.PaletteOption, label, text string) templates.PaletteOpti
 	return o
 }
 
-// palette finds flags, actions, tenants and pages.
+// palette finds flags, actions, tenants, partners and pages.
 func (a *app) palette(w http.ResponseWriter, r *http.Request, v visit) error {
 	typed := strings.TrimSpace(r.URL.Query().Get("q"))
 	text := strings.ToLower(typed)
@@ -121,34 +152,47 @@ func (a *app) palette(w http.ResponseWriter, r *http.Request, v visit) error {
 		if flags.CheckKey(text) == "" && v.snapshot.Flag(text) == nil {
 			o.After, o.Href = " “"+text+"”", "/operator/new-flag?key="+url.QueryEscape(text)
 			options = append(options, o)
-		} else if text == "" {
+		} else if fits("New flag", text) {
 			options = append(options, o)
+		}
+		for _, o := range []templates.PaletteOption{
+			{Icon: "plus", After: "New tenant", Href: "/operator/new-tenant", Dialog: true},
+			{Icon: "plus", After: "New partner", Href: "/operator/new-partner", Dialog: true},
+			{Icon: "tenants", After: "Import tenants", Href: "/operator/tenants/import"}} {
+			if fits(o.After, text) {
+				options = append(options, labelled(o, text))
+			}
 		}
 	}
 	group("actions", "Actions", options)
 
 	options = nil
 	if text != "" {
-		for _, t := range best(v.snapshot.Tenants(), found, func(t *flags.Tenant) string { return t.Name }, func(t *flags.Tenant) string { return t.Slug },
-			text, func(x, y *flags.Tenant) int { return strings.Compare(x.Slug, y.Slug) }) {
+		for _, t := range bestTenants(v.snapshot, text) {
 			options = append(options, marked(templates.PaletteOption{Icon: "tenants", Description: t.Slug, End: t.Plan, Href: "/operator/tenants/" + t.Slug}, t.Name, text))
 		}
 	}
 	group("tenants", "Tenants", options)
 
 	options = nil
+	if text != "" {
+		for _, p := range bestPartners(v.snapshot, text) {
+			options = append(options, marked(templates.PaletteOption{Icon: "partner", Description: p.Slug, Href: "/operator/tenants?partner=" + p.Slug}, p.Name, text))
+		}
+	}
+	group("partners", "Partners", options)
+
+	options = nil
 	pages := []templates.PaletteOption{
 		{Icon: "flag", After: "Flags", Href: "/operator/flags"}, {Icon: "tenants", After: "Tenants", Href: "/operator/tenants"},
-		{Icon: "audit", After: "Audit log", Href: "/operator/audit"}, {Icon: "tokens", After: "API tokens", Href: "/operator/tokens"},
+		{Icon: "partner", After: "Partners", Href: "/operator/partners"}, {Icon: "audit", After: "Audit log", Href: "/operator/audit"}, {Icon: "tokens", After: "API tokens", Href: "/operator/tokens"},
 		{Icon: "status", After: "Status", Href: "/operator/status"}, {Icon: "gear", After: "Settings", Href: "/operator/settings"}}
 	if !v.operator() {
 		pages = slices.DeleteFunc(pages, func(o templates.PaletteOption) bool { return o.Href == "/operator/tokens" })
 	}
 	for _, o := range pages {
-		label := o.After
-		if rank, _ := match(label, text); rank >= 0 {
-			o.After = ""
-			options = append(options, marked(o, label, text))
+		if fits(o.After, text) {
+			options = append(options, labelled(o, text))
 		}
 	}
 	group("pages", "Pages", options)
@@ -165,13 +209,11 @@ func (a *app) suggest(w http.ResponseWriter, r *http.Request, v visit) error {
 	}
 	var choices []templates.Choice
 	if kind == "partner" {
-		for _, p := range best(v.snapshot.Partners(), found, func(p *flags.Partner) string { return p.Name }, func(p *flags.Partner) string { return p.Slug },
-			text, func(x, y *flags.Partner) int { return strings.Compare(x.Slug, y.Slug) }) {
+		for _, p := range bestPartners(v.snapshot, text) {
 			choices = append(choices, templates.Choice{Value: p.Slug, Label: p.Name})
 		}
 	} else {
-		for _, t := range best(v.snapshot.Tenants(), found, func(t *flags.Tenant) string { return t.Name }, func(t *flags.Tenant) string { return t.Slug },
-			text, func(x, y *flags.Tenant) int { return strings.Compare(x.Slug, y.Slug) }) {
+		for _, t := range bestTenants(v.snapshot, text) {
 			choices = append(choices, templates.Choice{Value: t.Slug, Label: t.Name})
 		}
 	}

@@ -56,6 +56,7 @@ type app struct {
 	quit         <-chan struct{}
 	replica      *replica.Replica     // nil where there is none
 	provisioning *provisioning.Runner // nil where tenants are held by no other system
+	imports      tenantImports
 
 	chain chain
 
@@ -177,9 +178,26 @@ func (a *app) consolePages() []screen {
 		{"GET", "/operator/flags/{key}/explain", auth.Read, a.explainFlag},
 		{"POST", "/operator/flags/{key}/explain", auth.Read, a.explainFlag},
 		{"GET", "/operator/tenants", auth.Read, a.tenantsPage},
+		{"POST", "/operator/tenants", auth.Operator, a.makeTenant},
+		{"GET", "/operator/new-tenant", auth.Operator, a.newTenant},
+		{"GET", "/operator/tenants/import", auth.Operator, a.importPage},
+		{"GET", "/operator/reconcile", auth.Operator, a.askReconcile}, // not below tenants: it may be one's slug
+		{"POST", "/operator/reconcile", auth.Operator, a.reconcileAll},
 		{"GET", "/operator/tenants/{slug}", auth.Read, a.tenantPage},
 		{"POST", "/operator/tenants/{slug}", auth.Operator, a.saveTenant},
 		{"GET", "/operator/tenants/{slug}/edit", auth.Operator, a.editTenant},
+		{"POST", "/operator/tenants/{slug}/impact", auth.Operator, a.draftTenant},
+		{"POST", "/operator/tenants/{slug}/status", auth.Operator, a.setTenantStatus},
+		{"GET", "/operator/tenants/{slug}/delete", auth.Operator, a.askRemove},
+		{"POST", "/operator/tenants/{slug}/delete", auth.Operator, a.removeTenant},
+		{"POST", "/operator/tenants/{slug}/reconcile", auth.Operator, a.reconcileNow},
+		{"GET", "/operator/partners", auth.Read, a.partnersPage},
+		{"POST", "/operator/partners", auth.Operator, a.makePartner},
+		{"GET", "/operator/new-partner", auth.Operator, a.newPartner},
+		{"POST", "/operator/partners/{slug}", auth.Operator, a.savePartner},
+		{"GET", "/operator/partners/{slug}/edit", auth.Operator, a.editPartner},
+		{"GET", "/operator/partners/{slug}/remove", auth.Operator, a.askRemovePartner},
+		{"POST", "/operator/partners/{slug}/remove", auth.Operator, a.removePartner},
 		{"GET", "/operator/audit", auth.Read, a.auditPage},
 		{"GET", "/operator/audit.csv", auth.Read, a.auditCSV},
 		{"GET", "/operator/audit.jsonl", auth.Read, a.auditLines},
@@ -205,6 +223,16 @@ func (a *app) consolePages() []screen {
 func (a *app) unattended() []screen {
 	return []screen{
 		{"GET", "/operator/flags/{key}/consumers", auth.Read, a.flagConsumers},
+		{"GET", "/operator/tenants/{slug}/provisioning", auth.Read, a.tenantProvisioning},
+		{"GET", "/operator/reconcile/progress", auth.Read, a.reconcileProgress},
+		{"GET", "/operator/tenants/import/progress", auth.Operator, a.importProgress},
+	}
+}
+
+// uploads are console pages that take files of up to uploadMost bytes, and read them as they come.
+func (a *app) uploads() []screen {
+	return []screen{
+		{"POST", "/operator/tenants/import", auth.Operator, a.startImport},
 	}
 }
 

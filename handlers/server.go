@@ -71,6 +71,8 @@ type Server struct {
 	quit     chan struct{}       // closed when streams are to end
 	end      func()              // closes it
 	pings    time.Duration       // how often a quiet stream is pinged
+
+	background sync.WaitGroup // what goes on after its request, until quit is closed
 }
 
 // New returns a server that is still starting.
@@ -99,8 +101,11 @@ func (s *Server) starting(w http.ResponseWriter, r *http.Request) {
 // NotReady makes /ready answer 503 with the reason; everything else goes on as before.
 func (s *Server) NotReady(reason string) { s.state.Store(&reason) }
 
-// EndStreams ends the event streams, which else would keep a shutdown waiting.
+// EndStreams ends the event streams, which else would keep a shutdown waiting, and what goes on without a request.
 func (s *Server) EndStreams() { s.end() }
+
+// Wait returns when nothing goes on without a request any more, after EndStreams and the last request.
+func (s *Server) Wait() { s.background.Wait() }
 
 // Start makes the server answer everything.
 func (s *Server) Start(a Appliance) error {
@@ -144,10 +149,13 @@ func (s *Server) Start(a Appliance) error {
 		offer(r, app.open(r))
 	}
 	for _, p := range app.consolePages() {
-		handle(p.pattern(), zipped(app.console(p, app.sessions.Find)))
+		handle(p.pattern(), zipped(app.console(p, app.sessions.Find, largeBody)))
+	}
+	for _, p := range app.uploads() {
+		handle(p.pattern(), zipped(app.console(p, app.sessions.Find, uploadMost)))
 	}
 	for _, p := range app.unattended() {
-		handle(p.pattern(), zipped(app.console(p, app.sessions.Peek)))
+		handle(p.pattern(), zipped(app.console(p, app.sessions.Peek, largeBody)))
 	}
 	for _, p := range app.entrances() {
 		handle(p.pattern(), zipped(app.entrance(p)))
@@ -204,7 +212,7 @@ func (s *Server) unrouted(rec *recorder, r *http.Request) {
 	}
 	if a := s.app.Load(); a != nil && strings.HasPrefix(r.URL.Path+"/", "/operator/") {
 		lost := screen{need: auth.Read, handle: func(http.ResponseWriter, *http.Request, visit) error { return err }}
-		zipped(a.console(lost, a.sessions.Find)).ServeHTTP(rec, r)
+		zipped(a.console(lost, a.sessions.Find, largeBody)).ServeHTTP(rec, r)
 		return
 	}
 	s.fail(rec, r, err)

@@ -86,18 +86,21 @@ func readRows(w http.ResponseWriter, r *http.Request) ([]flags.TenantRow, error)
 	if err := control.SetWriteDeadline(time.Now().Add(importDone)); err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
-	var over *http.MaxBytesError
+	if over := (*http.MaxBytesError)(nil); errors.As(err, &over) {
+		return nil, tooLarge(importBody)
+	}
+	return rows, rowsError(err)
+}
+
+// rowsError is the answer to rows that could not be read.
+func rowsError(err error) error {
 	var malformed *flags.Malformed
 	var invalid *flags.Invalid
 	switch {
-	case err == nil:
-		return rows, nil
-	case errors.As(err, &over):
-		return nil, tooLarge(importBody)
+	case err == nil, errors.As(err, &malformed), errors.As(err, &invalid):
+		return err
 	case errors.Is(err, flags.ErrTooManyRows):
-		return nil, &refusal{http.StatusRequestEntityTooLarge, "too-large", err.Error()}
-	case errors.As(err, &malformed), errors.As(err, &invalid):
-		return nil, err
+		return &refusal{http.StatusRequestEntityTooLarge, "too-large", err.Error()}
 	}
-	return nil, errBody
+	return errBody
 }

@@ -2,15 +2,12 @@ package handlers
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
 	"github.com/dezky/platform-api/templates"
 )
@@ -54,17 +51,62 @@ func (a *app) tenantFilter(q url.Values, v visit) templates.TenantFilter {
 	if partner := q.Get("partner"); v.snapshot.Partner(partner) != nil {
 		f.Partner = partner
 	}
+	if state := q.Get("provisioning"); heldWords[state].Word != "" {
+		f.Provisioning = state
+	}
 	return f
 }
 
-func tenantsAddress(f templates.TenantFilter, after string) string {
-	return address("/operator/tenants", "q", f.Text, "plan", f.Plan, "partner", f.Partner, "env", f.Env, "after", after)
+// heldStates are the states of a tenant in other systems, the worst last, and heldWords how people read them.
+var (
+	heldStates = []string{flags.IntegrationOK, flags.IntegrationPending, flags.IntegrationError}
+	heldWords  = map[string]templates.Held{
+		flags.IntegrationOK:      {State: flags.IntegrationOK, Word: "ok", Icon: "check"},
+		flags.IntegrationPending: {State: flags.IntegrationPending, Word: "waiting", Icon: "more"},
+		flags.IntegrationError:   {State: flags.IntegrationError, Word: "error", Icon: "warn"},
+	}
+)
+
+// worstState is the worst of a tenant's states in other systems; "" where none holds it.
+func worstState(t *flags.Tenant) string {
+	worst := ""
+	for _, i := range t.Integrations.All() {
+		if slices.Index(heldStates, i.State) > slices.Index(heldStates, worst) {
+			worst = i.State
+		}
+	}
+	return worst
 }
 
-// tenantList is the page of the tenants that the filter lets through, after a slug.
-func (a *app) tenantList(v visit, f templates.TenantFilter, after string) templates.TenantList {
+// heldAs is how one other system holds a tenant.
+func heldAs(i flags.Integration) templates.Held {
+	out := heldWords[i.State]
+	out.Error = sentence(i.Error)
+	return out
+}
+
+// held is a tenant's state in other systems, with the errors where there are some.
+func held(t *flags.Tenant) templates.Held {
+	out := heldWords[worstState(t)]
+	var errs []string
+	for _, i := range t.Integrations.All() {
+		if i.Error != "" {
+			errs = append(errs, i.Error)
+		}
+	}
+	out.Error = strings.Join(errs, "; ")
+	return out
+}
+
+func tenantsAddress(f templates.TenantFilter, after string) string {
+	return address("/operator/tenants", "q", f.Text, "plan", f.Plan, "partner", f.Partner, "provisioning", f.Provisioning, "env", f.Env, "after", after)
+}
+
+// tenantList is the page of the tenants that the filter lets through, after a slug. It tells whether any of all
+// tenants still waits for another system.
+func (a *app) tenantList(v visit, f templates.TenantFilter, after string) (l templates.TenantList, waiting bool) {
 	s := v.snapshot
-	l := templates.TenantList{Filter: f, Env: v.env, Total: len(s.Tenants()), WithoutFilter: address("/operator/tenants", "env", f.Env)}
+	l = templates.TenantList{Filter: f, Env: v.env, Total: len(s.Tenants()), WithoutFilter: address("/operator/tenants", "env", f.Env)}
 	if p := s.Partner(f.Partner); p != nil {
 		l.Partner = p.Name
 	}
@@ -75,7 +117,14 @@ func (a *app) tenantList(v visit, f templates.TenantFilter, after string) templa
 	text := strings.ToLower(f.Text)
 	var before []string // slugs of the matches on earlier pages
 	var rows []*flags.Tenant
+	anyHeld := a.provisioning != nil || f.Provisioning != ""
 	for _, t := range s.Tenants() {
+		state := worstState(t)
+		anyHeld = anyHeld || state != ""
+		waiting = waiting || state == flags.IntegrationPending
+		if f.Provisioning != "" && state != f.Provisioning {
+			continue
+		}
 		if f.Partner != "" && t.PartnerSlug != f.Partner {
 			continue
 		}
@@ -100,9 +149,16 @@ func (a *app) tenantList(v visit, f templates.TenantFilter, after string) templa
 	for _, plan := range flags.Plans {
 		pill(plan, plan, byPlan[plan])
 	}
+	if anyHeld {
+		l.Provisioning = []templates.Choice{{Label: "Any provisioning"}}
+		for _, state := range heldStates {
+			l.Provisioning = append(l.Provisioning, templates.Choice{Value: state, Label: heldWords[state].Word, Checked: state == f.Provisioning})
+		}
+	}
 	for _, t := range rows {
 		l.Rows = append(l.Rows, tenantRow(s, t, v.env, f.Env))
 	}
+	l.Unserved = f.Partner != "" && f.Provisioning == "" && all == 0
 	l.From, l.To = len(before)+1, len(before)+len(rows)
 	if l.To < l.Matches && len(rows) > 0 {
 		l.Older = tenantsAddress(f, rows[len(rows)-1].Slug)
@@ -113,12 +169,12 @@ func (a *app) tenantList(v visit, f templates.TenantFilter, after string) templa
 	case len(before) > 0:
 		l.Newer = tenantsAddress(f, "")
 	}
-	return l
+	return l, waiting
 }
 
 func tenantRow(s *flags.Snapshot, t *flags.Tenant, env, withEnv string) templates.TenantRow {
 	row := templates.TenantRow{Name: t.Name, Slug: t.Slug, Plan: t.Plan, Suspended: t.Status == flags.Suspended, Flags: len(s.Flags()), Width: "0",
-		Link: address("/operator/tenants/"+t.Slug, "env", withEnv)}
+		Link: address("/operator/tenants/"+t.Slug, "env", withEnv), Held: held(t)}
 	if p := s.Partner(t.PartnerSlug); p != nil {
 		row.Partner = p.Name
 	}
@@ -137,216 +193,35 @@ func tenantRow(s *flags.Snapshot, t *flags.Tenant, env, withEnv string) template
 func (a *app) tenantsPage(w http.ResponseWriter, r *http.Request, v visit) error {
 	q := r.URL.Query()
 	f := a.tenantFilter(q, v)
-	list := a.tenantList(v, f, q.Get("after"))
-	if wantsFragment(r) {
-		w.Header().Set("HX-Replace-Url", tenantsAddress(f, ""))
-		return a.swaps(w, http.StatusOK, templates.Swaps{Main: list, Parts: []templates.Part{
-			{Target: "#tenant-count", Swap: "textContent", Text: list.Count()},
-			{Target: "#plans", Swap: "innerHTML", View: templates.PlanPills{Plans: list.Plans}},
-		}})
+	if !wantsFragment(r) {
+		return a.showTenants(w, r, v, f, http.StatusOK, nil)
 	}
-	title := "Tenants"
-	if list.Partner != "" {
-		title = list.Partner
-	}
-	return a.html(w, http.StatusOK, templates.TenantsPage{Chrome: a.chrome(v, "tenants", title), List: list})
+	list, _ := a.tenantList(v, f, q.Get("after"))
+	w.Header().Set("HX-Replace-Url", tenantsAddress(f, ""))
+	return a.swaps(w, http.StatusOK, templates.Swaps{Main: list, Parts: []templates.Part{
+		{Target: "#tenant-count", Swap: "textContent", Text: list.Count()},
+		{Target: "#plans", Swap: "innerHTML", View: templates.PlanPills{Plans: list.Plans}},
+	}})
 }
 
-// tenant returns the tenant in the path.
-func (a *app) tenant(r *http.Request, v visit) (*flags.Tenant, error) {
-	slug := r.PathValue("slug")
-	t := v.snapshot.Tenant(slug)
-	if t == nil {
-		return nil, noTenant(slug)
-	}
-	return t, nil
-}
-
-// tenantPage is every flag of one tenant, with the reason.
-func (a *app) tenantPage(w http.ResponseWriter, r *http.Request, v visit) error {
-	t, err := a.tenant(r, v)
-	if err != nil {
-		return err
-	}
-	return a.showTenant(w, r, v, t, http.StatusOK, nil)
-}
-
-func (a *app) showTenant(w http.ResponseWriter, r *http.Request, v visit, t *flags.Tenant, status int, dialog *templates.TenantEdit) error {
-	self := "/operator/tenants/" + t.Slug
-	page := templates.TenantPage{Chrome: a.chrome(v, "tenants", t.Name), Name: t.Name, Slug: t.Slug, Suspended: t.Status == flags.Suspended,
-		Saved: r.URL.Query().Get("saved") != "", Dialog: dialog, List: a.tenantFlags(v, t, r.URL.Query().Get("show")),
-		AuditLink: address("/operator/audit", "tenant", t.Slug), EditLink: address(self+"/edit", "env", a.withEnv(v))}
-	partner := templates.TenantFact{Name: "Partner", Value: "none"}
-	if p := v.snapshot.Partner(t.PartnerSlug); p != nil {
-		partner.Value, partner.Link = p.Name, address("/operator/tenants", "partner", p.Slug)
-	}
-	created := a.time(t.CreatedAt)
-	page.Facts = []templates.TenantFact{
-		{Name: "Plan", Value: t.Plan, Link: address("/operator/tenants", "plan", t.Plan)}, partner,
-		{Name: "Status", Value: t.Status}, {Name: "Id", Value: t.ID, Mono: true}, {Name: "Slug", Value: t.Slug, Mono: true}, {Name: "Created", Time: &created}}
-	return a.html(w, status, page)
-}
-
-// tenantFlags is the flags as one tenant has them.
-func (a *app) tenantFlags(v visit, t *flags.Tenant, show string) templates.TenantFlags {
-	if show != "on" && show != "off" {
-		show = ""
-	}
-	l := templates.TenantFlags{Tenant: t.Name, Env: v.env, Show: show, Any: len(v.snapshot.Flags()) > 0}
-	on := 0
-	for _, f := range v.snapshot.Flags() {
-		e := f.Explain(t, v.env)
-		if e.Value {
-			on++
-		}
-		if show == "on" && !e.Value || show == "off" && e.Value {
-			continue
-		}
-		l.Rows = append(l.Rows, templates.TenantFlag{Key: f.Key, Description: f.Description, State: onOff(e.Value), Reason: reasonFor(f, t, v.env),
-			Link: address("/operator/flags/"+f.Key, "tenant", t.Slug, "env", v.env) + "#explain"})
-	}
-	total := len(v.snapshot.Flags())
-	link := func(show string) string {
-		return address("/operator/tenants/"+t.Slug, "env", a.withEnv(v), "show", show)
-	}
-	l.AllLink = link("")
-	l.Pills = []templates.PlanPill{{Word: "All", N: total, Link: link(""), Current: show == ""},
-		{Word: "On", N: on, Link: link("on"), Current: show == "on"}, {Word: "Off", N: total - on, Link: link("off"), Current: show == "off"}}
-	return l
-}
-
-// reasonFor says in a line why a tenant has a flag or has it not: the step that decided.
-func reasonFor(f *flags.Flag, t *flags.Tenant, env string) string {
-	e := f.Explain(t, env)
-	own := map[flags.Axis]string{flags.AxisPlans: t.Plan, flags.AxisTenants: t.Slug, flags.AxisPartners: t.PartnerSlug, flags.AxisEnvironments: env}
-	switch {
-	case f.State == flags.Off:
-		return "off for everyone"
-	case f.State == flags.On:
-		return "on for everyone"
-	case f.State == flags.Targeted && !f.HasAnyScope():
-		return "targeted without any rule, so nobody has it"
-	case e.Axis != "" && own[e.Axis] == "":
-		return "no " + axisWords[e.Axis] + ", and the rule asks for " + orWords(f.Scope.Axis(e.Axis), 4, axisWords[e.Axis]+"s")
-	case e.Axis != "":
-		return axisWords[e.Axis] + " " + own[e.Axis] + " is not " + oneOf(f.Scope.Axis(e.Axis), axisWords[e.Axis])
-	case e.Bucket != nil && e.Value:
-		return fmt.Sprintf("bucket %d is below %d", *e.Bucket, *e.Pct)
-	case e.Bucket != nil:
-		return fmt.Sprintf("bucket %d is not below %d: joins at %d %%", *e.Bucket, *e.Pct, *e.Bucket+1)
-	}
-	var matched []string
-	for _, axis := range flags.Axes {
-		if len(f.Scope.Axis(axis)) > 0 {
-			matched = append(matched, axisWords[axis]+" "+own[axis])
-		}
-	}
-	return strings.Join(matched, " and ") + " matches"
-}
-
-// tenantForm is the form with a tenant's values.
-func tenantForm(v visit, t *flags.Tenant, withEnv string) templates.TenantEdit {
-	e := templates.TenantEdit{Slug: t.Slug, Base: t.UpdatedAt.UnixMilli(), Name: t.Name, Errors: map[string]string{},
-		Back: address("/operator/tenants/"+t.Slug, "env", withEnv)}
-	for _, plan := range flags.Plans {
-		e.Plans = append(e.Plans, templates.Choice{Value: plan, Label: plan, Checked: plan == t.Plan})
-	}
-	e.Partners = []templates.Choice{{Label: "none", Checked: t.PartnerSlug == ""}}
-	for _, p := range v.snapshot.Partners() {
-		e.Partners = append(e.Partners, templates.Choice{Value: p.Slug, Label: p.Name, Checked: p.Slug == t.PartnerSlug})
-	}
-	for _, status := range []string{flags.Active, flags.Suspended} {
-		e.Statuses = append(e.Statuses, templates.Choice{Value: status, Label: status, Checked: status == t.Status})
-	}
-	return e
-}
-
-// editTenant is the dialog that changes a tenant, over its page or as a page.
-func (a *app) editTenant(w http.ResponseWriter, r *http.Request, v visit) error {
-	t, err := a.tenant(r, v)
-	if err != nil {
-		return err
-	}
-	e := tenantForm(v, t, a.withEnv(v))
-	if wantsFragment(r) {
-		return a.html(w, http.StatusOK, e)
-	}
-	e.Page = true
-	return a.showTenant(w, r, v, t, http.StatusOK, &e)
-}
-
-// saveTenant changes the fields that the form changed.
-func (a *app) saveTenant(w http.ResponseWriter, r *http.Request, v visit) error {
-	if err := r.ParseForm(); err != nil {
-		return fmt.Errorf("form: %w", err)
-	}
-	t, err := a.tenant(r, v)
-	if err != nil {
-		return err
-	}
-	next := *t
-	next.Name, next.Plan = strings.TrimSpace(r.PostFormValue("name")), r.PostFormValue("plan")
-	next.PartnerSlug, next.Status = r.PostFormValue("partner"), r.PostFormValue("status")
-	var p flags.TenantPatch
-	for _, field := range []struct {
-		was, is string
-		to      **string
-	}{{t.Name, next.Name, &p.Name}, {t.Plan, next.Plan, &p.Plan}, {t.PartnerSlug, next.PartnerSlug, &p.PartnerSlug}, {t.Status, next.Status, &p.Status}} {
-		if field.is != field.was {
-			*field.to = &field.is
-		}
-	}
-	form := tenantForm(v, &next, a.withEnv(v))
-	form.Base = t.UpdatedAt.UnixMilli()
-	changes := flags.DiffTenant(t, &next)
-	if r.PostFormValue("base") != strconv.FormatInt(form.Base, 10) && len(changes) > 0 {
-		if form.Stale, err = a.tenantChanged(r, t, changes); err != nil {
+// showTenants is the whole page, with a dialog over it where one is asked without JavaScript.
+func (a *app) showTenants(w http.ResponseWriter, r *http.Request, v visit, f templates.TenantFilter, status int, ask templates.View) error {
+	q := r.URL.Query()
+	list, waiting := a.tenantList(v, f, q.Get("after"))
+	page := templates.TenantsPage{Chrome: a.chrome(v, "tenants", cmp.Or(list.Partner, "Tenants")), List: list, Partner: a.partnerHead(v, list),
+		Reconcile: a.provisioning != nil && v.operator(), Ask: ask}
+	if ask == nil {
+		page.Saved = q.Get("saved") != ""
+		var err error
+		if page.Removed, err = a.removed(r, v); err != nil {
 			return err
 		}
-		return a.answerTenantForm(w, r, v, t, http.StatusConflict, form)
 	}
-	_, err = a.db.PatchTenant(r.Context(), v.principal.By(), t.Slug, p)
-	var invalid *flags.Invalid
-	if errors.As(err, &invalid) {
-		for _, e := range invalid.Errors {
-			form.Errors[cmp.Or(map[string]string{"partnerSlug": "partner"}[e.Field], e.Field)] = sentence(e.Message)
+	if begun := q.Get("reconciled") != ""; waiting || begun {
+		var err error
+		if page.Reconciling, err = a.reconciling(r, begun); err != nil {
+			return err
 		}
-		return a.answerTenantForm(w, r, v, t, http.StatusUnprocessableEntity, form)
 	}
-	if err != nil {
-		return err
-	}
-	back := address("/operator/tenants/"+t.Slug, "env", a.withEnv(v), "saved", "1")
-	if fromHtmx(r) {
-		w.Header().Set("HX-Redirect", back)
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
-	http.Redirect(w, r, back, http.StatusSeeOther)
-	return nil
-}
-
-// tenantChanged says who changed a tenant while its form was open, and what is live of what differs.
-func (a *app) tenantChanged(r *http.Request, t *flags.Tenant, changes flags.Changes) (string, error) {
-	entries, err := a.db.History(r.Context(), db.HistoryFilter{Tenant: t.Slug, Limit: 1})
-	if err != nil {
-		return "", err
-	}
-	who := "Somebody changed this tenant."
-	if len(entries) > 0 {
-		who = entries[0].Actor + " changed this tenant " + ago(entries[0].At, a.now()) + "."
-	}
-	var live []string
-	for _, field := range orderedFields(changes) {
-		live = append(live, fieldWord(field)+" "+cmp.Or(plainValue(field, changes[field].From), "none"))
-	}
-	return who + " Nothing was saved. Live now: " + strings.Join(live, ", ") + ". Save again to put your values on top.", nil
-}
-
-func (a *app) answerTenantForm(w http.ResponseWriter, r *http.Request, v visit, t *flags.Tenant, status int, form templates.TenantEdit) error {
-	if fromHtmx(r) {
-		return a.html(w, status, form)
-	}
-	form.Page = true
-	return a.showTenant(w, r, v, t, status, &form)
+	return a.html(w, status, page)
 }

@@ -10,6 +10,7 @@ var icons = map[string]string{
 	"search":  `<circle cx="7" cy="7" r="4.3"/><path d="m10.3 10.3 3.2 3.2"/>`,
 	"flag":    `<path d="M3.5 14V2.5M3.5 3h8l-1.8 3 1.8 3h-8"/>`,
 	"tenants": `<path d="M2.5 13.5v-8l5-3v11M7.5 6.5l6 2v5h-11M5 7v.01M5 10v.01M10.5 11v.01"/>`,
+	"partner": `<circle cx="5.8" cy="8" r="3.6"/><circle cx="10.2" cy="8" r="3.6"/>`,
 	"audit":   `<path d="M8 4.5V8l2.5 1.5"/><path d="M2.6 6A5.8 5.8 0 1 1 2.3 9M2.3 3v3h3"/>`,
 	"tokens":  `<circle cx="5.2" cy="10.8" r="2.7"/><path d="m7.2 8.8 6-6M11 5l2 2M9.2 6.8l1.4 1.4"/>`,
 	"status":  `<path d="M1.8 8h2.7l1.8-4.5 3 9L11.2 8h3"/>`,

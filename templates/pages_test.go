@@ -19,7 +19,7 @@ import (
 var views = []View{
 	FlagsPage{}, FlagList{}, Facets{}, FlagNow{}, FlagConsumers{}, StateCounts{}, FlagRow{}, FlagPanel{}, Impact{}, Conflict{}, Confirm{}, Delete{}, Explain{}, FlagHistory{}, NewFlag{}, Alarm{}, Freeze{}, Toast{},
 	Palette{}, Suggest{}, Datalist{}, SignIn{}, NoGroup{}, SignInLink{}, SignInDialog{}, ErrorPage{},
-	TenantsPage{}, TenantList{}, PlanPills{}, TenantPage{}, TenantEdit{}, AuditPage{}, AuditEntryPage{}, TokensPage{}, RevokeToken{}, StatusPage{}, SettingsPage{},
+	TenantsPage{}, TenantList{}, PlanPills{}, TenantPage{}, TenantTop{}, TenantEdit{}, TenantNew{}, TenantImpact{}, TenantRemove{}, Provisioning{}, ImportPage{}, ImportState{}, Reconciling{}, ReconcileAll{}, PartnersPage{}, PartnerList{}, NewPartner{}, PartnerEdit{}, PartnerRemoval{}, AuditPage{}, AuditEntryPage{}, TokensPage{}, RevokeToken{}, StatusPage{}, SettingsPage{},
 }
 
 // hostile is text that would end an attribute or begin an element if it were not escaped.
@@ -51,7 +51,7 @@ func fill(v reflect.Value, depth int) {
 		}
 	case reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
-		for _, key := range []string{"", "on", "targeted", "rollout", "off", "state", "pct", "partner", "tenant", "description", "note", "name", "plan", "status", "role", "env", "days"} {
+		for _, key := range []string{"", "on", "targeted", "rollout", "off", "state", "pct", "partner", "tenant", "description", "note", "name", "slug", "id", "plan", "status", "role", "env", "days"} {
 			v.SetMapIndex(reflect.ValueOf(key), reflect.ValueOf(hostile))
 		}
 	case reflect.Interface:

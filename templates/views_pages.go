@@ -1,11 +1,15 @@
 package templates
 
-import "strconv"
-
 // TenantsPage is the registry, or the part of it that a filter lets through.
 type TenantsPage struct {
 	Chrome
-	List TenantList
+	List        TenantList
+	Partner     *PartnerHead // of the partner whose page this is
+	Saved       bool         // it was renamed just now
+	Removed     string       // the slug of the tenant that was removed just now
+	Reconcile   bool         // all can be brought in line in another system
+	Reconciling Reconciling
+	Ask         View // a dialog that is asked without JavaScript
 }
 
 func (TenantsPage) template() (page, name string) { return "tenants", "layout" }
@@ -14,8 +18,10 @@ func (TenantsPage) template() (page, name string) { return "tenants", "layout" }
 type TenantList struct {
 	Filter        TenantFilter
 	Partner       string // name of the filter's partner, whose page this then is
+	Unserved      bool   // that partner has no tenants at all
 	Partners      []Choice
 	Plans         []PlanPill
+	Provisioning  []Choice // states to filter by; none where no other system holds tenants
 	Rows          []TenantRow
 	Env           string
 	Matches       int
@@ -33,6 +39,7 @@ func (l TenantList) Count() string { return counted(l.Matches, "tenant") }
 // TenantFilter is what the address says about the list of tenants.
 type TenantFilter struct {
 	Text, Plan, Partner string
+	Provisioning        string // state in other systems
 	Env                 string // as the address has it, "" for the usual one
 }
 
@@ -56,65 +63,16 @@ type TenantRow struct {
 	On, Flags                 int
 	Width                     string // of the bar, in per cent of the flags
 	Link                      string
+	Held                      Held
 }
 
-// TenantPage is one tenant with every flag.
-type TenantPage struct {
-	Chrome
-	Name, Slug string
-	Suspended  bool
-	Facts      []TenantFact
-	List       TenantFlags
-	Saved      bool
-	Dialog     *TenantEdit // the form without JavaScript
-	AuditLink  string
-	EditLink   string
+// Held is how other systems hold a tenant.
+type Held struct {
+	State string // pending, ok, error; "" where none does
+	Word  string
+	Icon  string
+	Error string // in words
 }
-
-func (TenantPage) template() (page, name string) { return "tenant", "layout" }
-
-// TenantFact is one line of what is known of a tenant.
-type TenantFact struct {
-	Name, Value string
-	Link        string
-	Mono        bool
-	Time        *Time // instead of Value
-}
-
-// TenantFlags is the flags of one tenant in one environment.
-type TenantFlags struct {
-	Tenant  string // name
-	Env     string
-	Pills   []PlanPill // all, on, off
-	Show    string
-	Rows    []TenantFlag
-	Any     bool // there are flags at all
-	AllLink string
-}
-
-// TenantFlag is a flag as one tenant has it.
-type TenantFlag struct {
-	Key, Description string
-	State            State // on or off
-	Reason           string
-	Link             string
-}
-
-// TenantEdit is the form that changes a tenant.
-type TenantEdit struct {
-	Slug     string
-	Base     int64 // of the tenant that the form began from, in milliseconds
-	Name     string
-	Plans    []Choice
-	Partners []Choice
-	Statuses []Choice
-	Errors   map[string]string
-	Stale    string // who changed it meanwhile and what is live, in words
-	Page     bool   // shown without JavaScript
-	Back     string
-}
-
-func (TenantEdit) template() (page, name string) { return "tenant", "tenant-edit" }
 
 // AuditPage is the log, newest first.
 type AuditPage struct {
@@ -133,7 +91,7 @@ type AuditPage struct {
 func (AuditPage) template() (page, name string) { return "audit", "layout" }
 
 // AuditFilter is what the address says about the log.
-type AuditFilter struct{ Flag, Tenant, Actor, Action string }
+type AuditFilter struct{ Flag, Tenant, Partner, Actor, Action string }
 
 // AuditRow is one entry of the log in its list.
 type AuditRow struct {
@@ -273,5 +231,5 @@ func counted(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return number(strconv.Itoa(n)) + " " + noun + "s"
+	return decimal(n) + " " + noun + "s"
 }

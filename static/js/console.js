@@ -112,11 +112,16 @@
     paint();
   }
 
+  const slug = name => name.toLowerCase().replace(/[æø]/g, c => c === 'æ' ? 'ae' : 'o').normalize('NFD').replace(/[\u0300-\u036f]/g, '').replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '').slice(0, 63);
   on('input', e => {
     const t = e.target;
     if (t.id === 'pct') { $('#pct-n').value = t.value; slider(); }
     if (t.id === 'pct-n') { $('#pct').value = Math.max(0, Math.min(100, parseInt(t.value, 10) || 0)); slider(); }
     if (t.id === 'q' && $('#rows')) filter(t.value);
+    if (t.closest('#tenant-edit')) $('#te-save').textContent = 'Save tenant'; // no number until it is counted
+    if (t.id === 'nt-s') t.dataset.own = t.value;
+    if (t.closest('#new-tenant') && t.id === 'te-n' && !$('#nt-s').dataset.own) $('#nt-s').value = slug(t.value);
+    if (t.form?.id === 'import-form') $('#import-go').textContent = 'Import'; // what was counted is of other rows
     if (t.form?.id !== 'flag-form' && !t.matches('.draft')) return;
     const message = t.name && document.getElementById('err-' + t.name);
     if (message) message.textContent = '';
@@ -170,7 +175,7 @@
   addEventListener('beforeunload', e => { if (!leaving && dirty()) e.preventDefault(); });
 
   // --- the list: rows that are here are filtered in the same frame, the server confirms --------------------
-  const textOf = r => r.dataset.search ?? ($('.key', r).textContent + ' ' + $('.desc', r).textContent).toLowerCase();
+  const textOf = r => r.dataset.search ?? ($(':is(.key, .name)', r).textContent + ' ' + $('.desc', r).textContent).toLowerCase();
   function filter(q) {
     q = q.trim().toLowerCase();
     let n = 0;
@@ -298,7 +303,7 @@
   const refresh = () => htmx.ajax('GET', location.pathname + location.search.replace(/([?&])restore=\d+&?/, '$1'), { source: '#panel', target: '#panel', swap: 'innerHTML' });
   let busy = 0, saving = false, place = null, lastKey = null, opener = null;
   const live = c => c.sourceElement?.id === 'live';
-  const ticks = c => c.sourceElement?.id === 'consumers'; // asks by itself: that it gets no answer is no news
+  const ticks = c => /^(consumers|provisioning|reconciling|import-now)$/.test(c.sourceElement?.id); // asks by itself: that it gets no answer is no news
   const counts = c => !live(c) && (c.target?.id === 'panel' || writes(c));
 
   on('htmx:config:request', e => {
@@ -318,7 +323,7 @@
     if (counts(ctx)) busy++;
     if (!live(ctx) && !ticks(ctx) && ctx.sourceElement.closest('main')) opener = ctx.request.submitter ?? ctx.sourceElement; // where a dialog's focus goes back to
     if (ctx.sourceElement === form()) { saving = true; paint(); }
-    if (t?.matches('#panel, #list')) { lastKey = keyOf(panel()) ?? lastKey; waits.set(ctx, setTimeout(() => t.setAttribute('aria-busy', 'true'), 200)); }
+    if (t?.matches('#panel, #list, #provisioning') && !ticks(ctx)) { lastKey = keyOf(panel()) ?? lastKey; waits.set(ctx, setTimeout(() => t.setAttribute('aria-busy', 'true'), 200)); }
   });
   on('htmx:after:request', e => {
     const c = e.detail.ctx, [, key] = c.request.action.match(/^\/operator\/flags\/([^/?]+)(\/(kill|undo|restore|ontop))?$/) ?? [];
@@ -561,7 +566,7 @@
 
   on('htmx:after:process', e => { // htmx starts after this file, and what is restored needs it
     if (e.target !== document.body) return;
-    for (const d of $$('dialog[open]:is(#new-flag, #confirm, #delete)')) { d.close(); d.showModal(); } // served open for those without a script
+    for (const d of $$('dialog[open]')) { d.close(); d.showModal(); } // served open for those without a script
     keycaps();
     setup();
   });
