@@ -39,7 +39,7 @@ func (db *DB) AsOf(ctx context.Context, at time.Time, slug string) (*flags.Past,
 			return err
 		}
 		if t == nil {
-			return fmt.Errorf("tenant %q did not exist at %s: %w", slug, m.at.Format(time.RFC3339Nano), flags.ErrNotFound)
+			return flags.NoTenantAt(slug, m.at)
 		}
 		s := flags.NewSnapshot(m.now.Epoch(), m.revision, m.now.Environments(), fs, []*flags.Tenant{t}, nil)
 		out = &flags.Past{Snapshot: s, At: m.at, Entry: m.entry}
@@ -86,10 +86,9 @@ func (db *DB) past(ctx context.Context, at time.Time, fn func(querier, moment) e
 const momentQuery = `WITH RECURSIVE search (low, high) AS (
 		SELECT min(id) - 1, (SELECT max(id) FROM log) FROM log
 		UNION ALL
-		SELECT iif(counts, middle, low), iif(counts, high, middle - 1) FROM (
-			SELECT low, high, (low + high + 1) / 2 AS middle,
-				(SELECT at <= ?1 AND revision <= ?2 FROM log WHERE id <= (low + high + 1) / 2 ORDER BY id DESC LIMIT 1) AS counts
-			FROM search WHERE low < high))
+		SELECT iif(at <= ?1 AND revision <= ?2, (low + high + 1) / 2, low), iif(at <= ?1 AND revision <= ?2, high, (low + high + 1) / 2 - 1)
+		FROM search CROSS JOIN log ON id = (SELECT max(id) FROM log WHERE id <= (low + high + 1) / 2)
+		WHERE low < high)
 	SELECT id, revision FROM log WHERE id <= (SELECT low FROM search WHERE low = high) ORDER BY id DESC LIMIT 1`
 
 // find finds a moment's entry. The log may be ahead of a clock that was put back: then its end is now.
@@ -255,7 +254,7 @@ func flagSize(f *flags.Flag) int {
 func (tx *tx) keepState(key string, version int64, before, after *flags.Flag) error {
 	var err error
 	if after == nil {
-		err = tx.exec("INSERT INTO flag_states (id, key, version, updated_at) SELECT max(id), ?, ?, ? FROM log", key, version, tx.at.UnixMilli())
+		err = tx.exec("INSERT INTO flag_states (id, key, version, updated_at) VALUES ((SELECT max(id) FROM log), ?, ?, ?)", key, version, tx.at.UnixMilli())
 	} else {
 		var scope any // NULL: as it was
 		if before == nil || !before.Scope.Equal(after.Scope) {
@@ -264,8 +263,8 @@ func (tx *tx) keepState(key string, version int64, before, after *flags.Flag) er
 			}
 		}
 		err = tx.exec("INSERT INTO flag_states (id, key, version, state, pct, description, scope_id, scope, created_at, updated_at)"+
-			" SELECT max(id), ?1, ?2, ?3, ?4, ?5, iif(?6 IS NULL, (SELECT scope_id FROM flag_states WHERE key = ?1 ORDER BY id DESC LIMIT 1), max(id)),"+
-			" ?6, ?7, ?8 FROM log",
+			" VALUES ((SELECT max(id) FROM log), ?1, ?2, ?3, ?4, ?5,"+
+			" iif(?6 IS NULL, (SELECT scope_id FROM flag_states WHERE key = ?1 ORDER BY id DESC LIMIT 1), (SELECT max(id) FROM log)), ?6, ?7, ?8)",
 			key, version, after.State, after.Pct, after.Description, scope, after.CreatedAt.UnixMilli(), after.UpdatedAt.UnixMilli())
 	}
 	if err != nil {

@@ -15,6 +15,11 @@ type Past struct {
 	Entry int64     // the id of the last log entry that counts
 }
 
+// NoTenantAt says that nobody held a slug at a time.
+func NoTenantAt(slug string, at time.Time) error {
+	return fmt.Errorf("tenant %q did not exist at %s: %w", slug, at.UTC().Format(time.RFC3339Nano), ErrNotFound)
+}
+
 // TenantAfter returns a tenant as the entries of its log, oldest first and from its creation on, left it; nil
 // where they end with its removal.
 func TenantAfter(log []Entry) (*Tenant, error) {
