@@ -69,7 +69,7 @@ func TestUndoTenant(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, want := edit.Tenant("acme"), states[i]
-		if (got == nil) != (want == nil) || got != nil && (show(DiffTenant(got, want)) != "{}" || got.Integrations != nil || !got.UpdatedAt.IsZero() || !got.SubscribedAt.IsZero()) {
+		if (got == nil) != (want == nil) || got != nil && (len(DiffTenant(got, want)) > 0 || got.Integrations != nil || !got.UpdatedAt.IsZero() || !got.SubscribedAt.IsZero()) {
 			t.Errorf("before entry %d it is %+v, want %+v without later times", i, got, want)
 		}
 		if edit.Tenant("globex") != other {
