@@ -223,7 +223,7 @@ func (x *teller) step(t testing.TB) {
 
 // Whatever happened, each moment is evaluated as it was evaluated then.
 func TestAsOfAgainstWhatWas(t *testing.T) {
-	seeds := []uint64{1, 2, 3, 4, 5, rand.Uint64()} // the last is named by its subtest
+	seeds := []uint64{1, 2, 3, 4, rand.Uint64()} // the last is named by its subtest
 	made := map[string]int{}
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -266,9 +266,10 @@ func TestAsOfAgainstWhatWas(t *testing.T) {
 				if i+1 < len(told) {
 					next = told[i+1].at.UnixMilli()
 				}
-				for _, ms := range []int64{r.at.UnixMilli(), next - 1} { // as long as nothing came
-					if i+1 < len(told) && ms > r.at.UnixMilli() && told[i+1].s.Revision() != r.s.Revision()+1 {
-						continue // the first step of a story came between
+				for n, ms := range []int64{r.at.UnixMilli(), next - 1} { // as long as nothing came
+					between := i+1 < len(told) && told[i+1].s.Revision() != r.s.Revision()+1 // the first step of a story
+					if n > 0 && (between || x.IntN(3) > 0) {
+						continue
 					}
 					at := fromMillis(ms).Add(999 * time.Microsecond)
 					if ms == end {
@@ -494,7 +495,7 @@ func TestAsOfWhileChanging(t *testing.T) {
 			}
 		})
 	}
-	for i := range 100 {
+	for i := range 30 {
 		must(d.PatchFlag(t.Context(), ops, "search", flags.Patch{State: new(flags.Rollout), Pct: new(i)}))(t)
 		must(d.PatchTenant(t.Context(), ops, "acme", flags.TenantPatch{Plan: &flags.Plans[i%3]}))(t)
 	}
