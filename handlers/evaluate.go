@@ -90,9 +90,14 @@ func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
 	return nil
 }
 
-// answered counts an evaluation that is answered, unchanged or not.
+// answered counts an evaluation of now that is answered, unchanged or not.
 func (a *app) answered(w http.ResponseWriter, c call, s *flags.Snapshot, now time.Time) {
 	a.consumers.note(c.principal, s.Revision(), now)
+	a.countEvaluation(w)
+}
+
+// countEvaluation counts an evaluation of any time.
+func (a *app) countEvaluation(w http.ResponseWriter) {
 	a.evaluations.Add(1)
 	w.(*recorder).frequent = true
 }

@@ -44,14 +44,18 @@ func (a *app) then(r *http.Request, c call, q flags.Question) (p *flags.Past, t 
 	return p, t, environment, nil
 }
 
-// evaluateThen is evaluate as of a time. It says nothing of how far the one who asks has come, and is not counted
-// as theirs.
+// evaluateThen is evaluate as of a time. Which revision has come to the one who asks it does not tell, and so it is
+// not noted.
 func (a *app) evaluateThen(w http.ResponseWriter, r *http.Request, c call, q flags.Question) error {
 	p, t, environment, err := a.then(r, c, q)
 	if err != nil {
 		return err
 	}
-	if done, err := notModified(w, r, pastTag(p, t, environment)); done || err != nil {
+	done, err := notModified(w, r, pastTag(p, t, environment))
+	if err == nil {
+		a.countEvaluation(w)
+	}
+	if done || err != nil {
 		return err
 	}
 	out := make(map[string]bool, len(p.Flags()))
@@ -79,7 +83,11 @@ func pastTag(p *flags.Past, t *flags.Tenant, environment string) string {
 func (a *app) ofrepBulkThen(w http.ResponseWriter, r *http.Request, q *ofrepAsk) error {
 	sum := sha256.Sum256(q.Whole)
 	etag := pastTag(q.past, q.tenant, base64.RawURLEncoding.EncodeToString(sum[:18])+"."+q.environment)
-	if done, err := notModified(w, r, etag); done || err != nil {
+	done, err := notModified(w, r, etag)
+	if err == nil {
+		a.countEvaluation(w)
+	}
+	if done || err != nil {
 		return err
 	}
 	buffer := buffers.Get().(*[]byte)
@@ -107,6 +115,7 @@ func (a *app) ofrepSingleThen(w http.ResponseWriter, q *ofrepAsk, key string) er
 	if f == nil {
 		return noOFREPFlag(key)
 	}
+	a.countEvaluation(w)
 	e := newEntry(f)
 	buffer := buffers.Get().(*[]byte)
 	*buffer = append(e.append((*buffer)[:0], f.Outcome(q.tenant, q.environment), true), '\n')

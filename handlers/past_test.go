@@ -270,8 +270,9 @@ func TestAsOfIsNoConsumption(t *testing.T) {
 	at := s.lastEntry(t)
 	s.want(t, 200, "POST /flags/evaluate", questionAt("acme", at), s.as("evaluate"))
 	s.want(t, 200, "POST /ofrep/v1/evaluate/flags", contextAt("acme", at), s.as("read"))
-	if got := s.want(t, 200, "GET /metrics", "").body; !strings.Contains(got, "platform_api_consumers 0\n") {
-		t.Errorf("there are consumers: %s", got)
+	s.want(t, 200, "POST /ofrep/v1/evaluate/flags/search", contextAt("acme", at), s.as("read"))
+	if got := s.want(t, 200, "GET /metrics", "").body; !strings.Contains(got, "platform_api_consumers 0\n") || !strings.Contains(got, "platform_api_evaluations_total 3\n") {
+		t.Errorf("there are consumers, or not three evaluations: %s", got)
 	}
 	s.want(t, 200, "POST /flags/evaluate", question("acme", "production"), s.as("evaluate"))
 	if got := s.want(t, 200, "GET /metrics", "").body; !strings.Contains(got, "platform_api_consumers 1\n") {

@@ -1,6 +1,6 @@
 -- +goose Up
 
--- What each log entry that made a version left of its flag, so that a moment is found by one look a flag.
+-- What each log entry that made a version left of its flag, so that a moment is found by one look for each flag.
 -- It says nothing that the log does not say.
 CREATE TABLE flag_states (
     id          INTEGER PRIMARY KEY, -- the log entry's
