@@ -75,10 +75,13 @@ var large = sync.OnceValues(func() (o Options, err error) {
 var largeDir string
 
 func removeLarge() error {
-	if largeDir == "" {
-		return nil
+	var err error
+	for _, dir := range []string{largeDir, longDir} {
+		if dir != "" {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
 	}
-	return os.RemoveAll(largeDir)
+	return err
 }
 
 // sized runs a benchmark on a small database and on the large one.

@@ -55,6 +55,7 @@ type DB struct {
 	file    os.FileInfo           // of the database, as it was opened
 	trouble atomic.Pointer[error] // of the last transaction, if the database can't be used
 	live    flags.Live
+	moments moments
 }
 
 // Open opens the data directory's database for its one server: it creates or migrates it (after a copy

@@ -203,8 +203,12 @@ func (tx *tx) recordFlag(before, after *flags.Flag, version int64, action flags.
 	registry := tx.edit.View()
 	impact, _ := registry.Impact(before, after, listed)
 	tx.edit.SetFlag(key, after)
-	return tx.log(flags.Entry{Kind: flags.KindFlag, Name: key, Action: action, Version: version, Note: note,
+	err := tx.log(flags.Entry{Kind: flags.KindFlag, Name: key, Action: action, Version: version, Note: note,
 		Changes: flags.DiffFlag(before, after), Impact: outcomes(registry, impact)})
+	if err != nil {
+		return err
+	}
+	return tx.keepState(key, version, before, after)
 }
 
 // outcomes is an impact as the log keeps it.

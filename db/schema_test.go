@@ -27,6 +27,8 @@ func TestSchemaRefuses(t *testing.T) {
 		"provisioning": {"integration": "authentik", "slug": "acme", "tenant_id": "t1", "tenant_at": 1, "removed": 0, "wish": 1, "attempts": 0,
 			"next_at": nil, "error": ""},
 		"freeze":   {"id": 1, "reason": "why", "actor": "me", "since": 1, "until": 2},
+		"flag_states": {"id": 1, "key": "search", "version": 1, "state": "off", "pct": 0, "description": "", "scope_id": 1, "scope": "{}",
+			"created_at": 1, "updated_at": 1},
 		"instance": {"id": 1, "epoch": "01234567", "revision": 0}, // stands there already
 	}
 	// insert puts in the table's valid row, but for the columns in but.
@@ -42,7 +44,7 @@ func TestSchemaRefuses(t *testing.T) {
 			strings.Join(columns, ", "), strings.Repeat(", ?", len(columns)-1)), values...)
 		return err
 	}
-	for _, table := range []string{"partners", "tenants", "flags", "tokens", "log", "seeded", "provisioning", "freeze"} {
+	for _, table := range []string{"partners", "tenants", "flags", "tokens", "log", "seeded", "provisioning", "flag_states", "freeze"} {
 		if err := insert(table, nil); err != nil {
 			t.Fatalf("the valid row of %s: %v", table, err)
 		}
@@ -141,6 +143,19 @@ func TestSchemaRefuses(t *testing.T) {
 		{"freeze", but{"reason": strings.Repeat("ø", 501)}, checked},
 		{"freeze", but{"actor": ""}, checked},
 		{"freeze", but{"until": 1}, checked},
+		{"flag_states", but{}, taken},
+		{"flag_states", but{"id": 2, "scope_id": 2, "key": nil}, required},
+		{"flag_states", but{"id": 2, "scope_id": 2, "version": 0}, checked},
+		{"flag_states", but{"id": 2, "scope_id": 2, "state": "maybe"}, checked},
+		{"flag_states", but{"id": 2, "scope_id": 2, "pct": 101}, checked},
+		{"flag_states", but{"id": 2, "scope_id": 2, "pct": nil}, checked},
+		{"flag_states", but{"id": 2, "scope_id": 2, "description": nil}, checked},
+		{"flag_states", but{"id": 2, "scope_id": 2, "created_at": nil}, checked},
+		{"flag_states", but{"id": 2, "scope_id": 2, "scope": "[]"}, checked},
+		{"flag_states", but{"id": 2, "scope_id": 2, "scope": nil}, checked},   // the scope is its own, and is not there
+		{"flag_states", but{"id": 2, "scope_id": nil, "scope": nil}, checked}, // of a flag that is not deleted
+		{"flag_states", but{"id": 2, "scope_id": 1}, checked},                 // the scope is another's, and is there
+		{"flag_states", but{"id": 2, "scope_id": 3, "scope": nil}, checked},   // a later one's
 
 		{"instance", but{"id": 2}, checked},
 		{"instance", but{}, taken},

@@ -149,7 +149,7 @@ func TestDecoders(t *testing.T) {
 			{"environment null", `{"tenantSlug":"acme","environment":null}`, "invalid: environment must not be null"},
 			{"environment empty", `{"environment":""}`, "invalid: tenantSlug is required; environment must not be empty"},
 			{"environment as boolean", `{"tenantSlug":"acme","environment":true}`, "malformed: environment must be a string, not a boolean"},
-			{"unknown field", `{"tenantSlug":"acme","tenant":"acme"}`, "malformed: tenant is not a known field; the fields are environment, tenantSlug"},
+			{"unknown field", `{"tenantSlug":"acme","tenant":"acme"}`, "malformed: tenant is not a known field; the fields are at, environment, tenantSlug"},
 		},
 		"DecodeRestore": {
 			{"version alone", `{"version":3}`, "ok"},

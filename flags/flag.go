@@ -89,7 +89,8 @@ func (s Scope) MarshalJSON() ([]byte, error) {
 	return json.Marshal(plain(s.filled()))
 }
 
-func (s Scope) equal(o Scope) bool {
+// Equal tells whether each axis has the same values.
+func (s Scope) Equal(o Scope) bool {
 	for _, a := range Axes {
 		if !slices.Equal(s.Axis(a), o.Axis(a)) {
 			return false
@@ -117,7 +118,7 @@ func New(key string) Flag {
 
 // SameContent tells whether description, state, pct and scope are the same.
 func (f *Flag) SameContent(o *Flag) bool {
-	return f.Description == o.Description && f.State == o.State && f.Pct == o.Pct && f.Scope.equal(o.Scope)
+	return f.Description == o.Description && f.State == o.State && f.Pct == o.Pct && f.Scope.Equal(o.Scope)
 }
 
 // CheckKey returns what is wrong with a flag key, or "".

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -12,6 +13,7 @@ import (
 type Question struct {
 	TenantSlug  string
 	Environment string
+	At          *time.Time // as they were then; nil is now
 }
 
 // DecodeQuestion reads the body of evaluate and explain. A field missing or null is an *Invalid.
@@ -23,10 +25,11 @@ func DecodeQuestion(body []byte) (Question, error) {
 	if err != nil {
 		return Question{}, err
 	}
-	var slug, environment *string
+	var slug, environment, at *string
 	r.fields("", v, map[string]func(string, value){
 		"tenantSlug":  r.text(&slug),
 		"environment": r.text(&environment),
+		"at":          r.text(&at),
 	})
 	r.required("tenantSlug", slug)
 	var q Question
@@ -38,6 +41,11 @@ func DecodeQuestion(body []byte) (Question, error) {
 			r.problem("environment", "must not be empty")
 		}
 	}
+	if at != nil {
+		if q.At = parseTime(*at); q.At == nil {
+			r.problem("at", timeMessage)
+		}
+	}
 	if err := r.err(); err != nil {
 		return q, err
 	}
@@ -47,7 +55,23 @@ func DecodeQuestion(body []byte) (Question, error) {
 	return q, nil
 }
 
-// scanQuestion reads a question in the usual form. Where it is not ok, the body may be good all the same.
+const timeMessage = `must be a time by RFC 3339, such as "2026-01-31T14:02:00Z"`
+
+// parseTime reads a time by RFC 3339 to the letter; nil is none.
+func parseTime(text string) *time.Time {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return nil
+	}
+	// What Go takes beside that: an hour of one digit, a comma for the point, offsets of a day and of 60 minutes.
+	zone := text[len(text)-5:]
+	if text[13] != ':' || text[19] == ',' || text[len(text)-1] != 'Z' && (zone > "24" || zone[3:] > "59") {
+		return nil
+	}
+	return &t
+}
+
+// scanQuestion reads a question in the usual form, which asks of now. Where it is not ok, the body may be good all the same.
 func scanQuestion(body []byte) (q Question, ok bool) {
 	s := scanner{b: body}
 	ok = s.members(func(name, text []byte, quoted bool) bool {
@@ -90,10 +114,13 @@ func (e *ContextError) Error() string { return e.Message }
 type Context struct {
 	TargetingKey string // the tenant's slug
 	Environment  string
-	Plan         string // of a tenant that the registry does not know
-	Partner      string // its partner's slug
+	Plan         string     // of a tenant that the registry does not know
+	Partner      string     // its partner's slug
+	At           *time.Time // as it was then; nil is now
 
 	Whole []byte // as it stands in the body
+
+	at string
 }
 
 // tenant is what evaluation sees of a tenant that only its context tells of.
@@ -112,6 +139,8 @@ func (c *Context) field(name string) *string {
 		return &c.Plan
 	case "partner":
 		return &c.Partner
+	case "at":
+		return &c.at
 	}
 	return nil
 }
@@ -163,6 +192,11 @@ func DecodeContext(body []byte) (Context, error) {
 		if *to = m.value.text; *to == "" && to == &c.Environment {
 			return c, &ContextError{InvalidContext, "context.environment must not be empty"}
 		}
+		if to == &c.at {
+			if c.At = parseTime(c.at); c.At == nil {
+				return c, &ContextError{InvalidContext, "context.at " + timeMessage}
+			}
+		}
 	}
 	if c.TargetingKey == "" {
 		return c, &ContextError{TargetingKeyMissing, "context.targetingKey is missing; it is the tenant's slug"}
@@ -200,6 +234,10 @@ func scanContext(body []byte) (c Context, ok bool) {
 			return true
 		}
 		*to = string(text)
+		if to == &c.at {
+			c.At = parseTime(c.at)
+			return quoted && c.At != nil
+		}
 		return quoted && (*to != "" || to != &c.Environment) // an empty one is refused, not left out
 	})
 	c.Whole = body[start:s.i]

@@ -294,6 +294,7 @@ func TestContract(t *testing.T) {
 		{404, "POST /flags/explain", `{"tenantSlug":"missing"}`, nil},
 		{422, "POST /flags/evaluate", `{"tenantSlug":"acme","environment":"moon"}`, nil},
 		{422, "POST /flags/explain", `{"tenantSlug":"acme","environment":"moon"}`, nil},
+		{422, "POST /flags/explain", `{"tenantSlug":"acme","at":"soon"}`, nil},
 		{304, "POST /flags/evaluate", `{"tenantSlug":"acme"}`, []string{"If-None-Match: *"}},
 		{304, "GET /flags/search", "", []string{`If-None-Match: "1"`}},
 		{400, "GET /flags/search", "", []string{"If-None-Match: 1"}},

@@ -36,12 +36,8 @@ func unknownEnvironment(s *flags.Snapshot, name string) flags.FieldError {
 		Message: fmt.Sprintf("must be a known environment (%s), not %q", strings.Join(s.Environments(), ", "), name)}
 }
 
-// asked decodes a question and finds its tenant and environment in the snapshot.
-func (a *app) asked(s *flags.Snapshot, c call) (t *flags.Tenant, environment string, err error) {
-	q, err := flags.DecodeQuestion(c.body)
-	if err != nil {
-		return nil, "", err
-	}
+// asked finds the tenant and the environment of a question about now in the snapshot.
+func (a *app) asked(s *flags.Snapshot, c call, q flags.Question) (t *flags.Tenant, environment string, err error) {
 	if environment, err = a.inEnvironment(c.principal, q.Environment); err != nil {
 		return nil, "", err
 	}
@@ -67,10 +63,17 @@ func giveBack(buffer *[]byte) {
 	}
 }
 
-// evaluate answers with every flag's value for one tenant. It does no SQL and takes no lock.
+// evaluate answers with every flag's value for one tenant. Of now, it does no SQL and takes no lock.
 func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
+	q, err := flags.DecodeQuestion(c.body)
+	if err != nil {
+		return err
+	}
+	if q.At != nil {
+		return a.evaluateThen(w, r, c, q)
+	}
 	x := a.answers.now()
-	t, environment, err := a.asked(x.Snapshot, c)
+	t, environment, err := a.asked(x.Snapshot, c, q)
 	if err != nil {
 		return err
 	}
@@ -87,9 +90,14 @@ func (a *app) evaluate(w http.ResponseWriter, r *http.Request, c call) error {
 	return nil
 }
 
-// answered counts an evaluation that is answered, unchanged or not.
+// answered counts an evaluation of now that is answered, unchanged or not.
 func (a *app) answered(w http.ResponseWriter, c call, s *flags.Snapshot, now time.Time) {
 	a.consumers.note(c.principal, s.Revision(), now)
+	a.countEvaluation(w)
+}
+
+// countEvaluation counts an evaluation of any time.
+func (a *app) countEvaluation(w http.ResponseWriter) {
 	a.evaluations.Add(1)
 	w.(*recorder).frequent = true
 }
@@ -114,11 +122,22 @@ func answerTag(s *flags.Snapshot, t *flags.Tenant, environment string) string {
 }
 
 func (a *app) explain(w http.ResponseWriter, r *http.Request, c call) error {
-	s := a.db.Current()
-	t, environment, err := a.asked(s, c)
+	q, err := flags.DecodeQuestion(c.body)
 	if err != nil {
 		return err
 	}
+	if q.At != nil {
+		return a.explainThen(w, r, c, q)
+	}
+	s := a.db.Current()
+	t, environment, err := a.asked(s, c, q)
+	if err != nil {
+		return err
+	}
+	return writeExplanations(w, s, t, environment)
+}
+
+func writeExplanations(w http.ResponseWriter, s *flags.Snapshot, t *flags.Tenant, environment string) error {
 	out := make(map[string]flags.Explanation, len(s.Flags()))
 	for _, f := range s.Flags() {
 		out[f.Key] = f.Explain(t, environment)

@@ -32,13 +32,18 @@ type ofrepAsk struct {
 	tenant      *flags.Tenant
 	registered  bool
 	environment string
+	past        *flags.Past // where the context asks of a time
 }
 
 // ofrepAsked decodes a request and finds its tenant. For a member every tenant but its own is not there, and
 // what the context tells of one does not count.
-func (a *app) ofrepAsked(s *flags.Snapshot, c call) (x ofrepAsk, err error) {
+func (a *app) ofrepAsked(s *flags.Snapshot, r *http.Request, c call) (x ofrepAsk, err error) {
 	if x.Context, err = flags.DecodeContext(c.body); err != nil {
 		return x, err
+	}
+	if x.At != nil && !c.principal.May(auth.Read) { // never the present for the past
+		return x, &refusal{http.StatusForbidden, "forbidden",
+			fmt.Sprintf("context.at asks of the past, which needs the role %s here; yours is %s", auth.Read, c.principal.Role)}
 	}
 	if x.environment, err = a.inEnvironment(c.principal, x.Environment); err != nil {
 		return x, err
@@ -46,6 +51,16 @@ func (a *app) ofrepAsked(s *flags.Snapshot, c call) (x ofrepAsk, err error) {
 	if !s.HasEnvironment(x.environment) {
 		unknown := unknownEnvironment(s, x.environment)
 		return x, &flags.ContextError{Code: flags.InvalidContext, Message: "context." + unknown.Field + " " + unknown.Message}
+	}
+	if x.At != nil {
+		x.past, err = a.db.AsOf(r.Context(), *x.At, x.TargetingKey)
+		if invalid := (*flags.Invalid)(nil); errors.As(err, &invalid) {
+			err = &flags.ContextError{Code: flags.InvalidContext, Message: invalid.Prefixed("context").Error()}
+		}
+		if err == nil {
+			x.tenant, x.registered = x.past.Tenant(x.TargetingKey), true
+		}
+		return x, err
 	}
 	x.tenant, x.registered = s.TenantOf(&x.Context)
 	if !c.principal.Sees(x.tenant) || c.principal.Role == auth.Member && !x.registered {
@@ -68,12 +83,15 @@ func ofrepFailure(err error, key string) error {
 	return err
 }
 
-// ofrepBulk evaluates every flag for one tenant. It does no SQL and takes no lock.
+// ofrepBulk evaluates every flag for one tenant. Of now, it does no SQL and takes no lock.
 func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
 	x := a.answers.now()
-	q, err := a.ofrepAsked(x.Snapshot, c)
+	q, err := a.ofrepAsked(x.Snapshot, r, c)
 	if err != nil {
 		return ofrepFailure(err, "")
+	}
+	if q.past != nil {
+		return a.ofrepBulkThen(w, r, &q)
 	}
 	now := a.now()
 	etag, done := contextTag(x.Snapshot, &q, c.principal.TokenID, a.streams.Window(now)), false
@@ -114,16 +132,19 @@ func (a *app) ofrepBulk(w http.ResponseWriter, r *http.Request, c call) error {
 	return nil
 }
 
-// ofrepSingle evaluates one flag for one tenant. It does no SQL and takes no lock.
+// ofrepSingle evaluates one flag for one tenant. Of now, it does no SQL and takes no lock.
 func (a *app) ofrepSingle(w http.ResponseWriter, r *http.Request, c call) error {
 	x, key := a.answers.now(), r.PathValue("key")
-	q, err := a.ofrepAsked(x.Snapshot, c)
+	q, err := a.ofrepAsked(x.Snapshot, r, c)
 	if err != nil {
 		return ofrepFailure(err, key)
 	}
+	if q.past != nil {
+		return a.ofrepSingleThen(w, &q, key)
+	}
 	i, ok := x.FlagIndex(key)
 	if !ok {
-		return ofrepFailure(fmt.Errorf("flag %q: %w", key, flags.ErrNotFound), key)
+		return noOFREPFlag(key)
 	}
 	a.answered(w, c, x.Snapshot, a.now())
 	buffer := buffers.Get().(*[]byte)
@@ -132,6 +153,10 @@ func (a *app) ofrepSingle(w http.ResponseWriter, r *http.Request, c call) error 
 	w.Header()["Cache-Control"] = noStore
 	sendJSON(w, buffer)
 	return nil
+}
+
+func noOFREPFlag(key string) error {
+	return ofrepFailure(fmt.Errorf("flag %q: %w", key, flags.ErrNotFound), key)
 }
 
 var noStore = []string{"no-store"}
@@ -154,7 +179,7 @@ func newer(r *http.Request, s *flags.Snapshot) bool {
 	return err == nil && seconds > lastModified(s)
 }
 
-// contextTag names what a bulk answer depends on: the state of everything; the window in which its stream's
+// contextTag names what a bulk answer of now depends on: the state of everything; the window in which its stream's
 // address holds, and the API token with which that ends; the whole context, by a hash, since it may be long;
 // and the environment.
 func contextTag(s *flags.Snapshot, q *ofrepAsk, token string, window int64) string {
