@@ -26,7 +26,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"seeded": {"kind": "flag", "name": "search"},
 		"provisioning": {"integration": "authentik", "slug": "acme", "tenant_id": "t1", "tenant_at": 1, "removed": 0, "wish": 1, "attempts": 0,
 			"next_at": nil, "error": ""},
-		"freeze":   {"id": 1, "reason": "why", "actor": "me", "since": 1, "until": 2},
+		"freeze": {"id": 1, "reason": "why", "actor": "me", "since": 1, "until": 2},
 		"flag_states": {"id": 1, "key": "search", "version": 1, "state": "off", "pct": 0, "description": "", "scope_id": 1, "scope": "{}",
 			"created_at": 1, "updated_at": 1},
 		"instance": {"id": 1, "epoch": "01234567", "revision": 0}, // stands there already
