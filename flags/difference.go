@@ -52,6 +52,7 @@ type Difference struct {
 	change       Direction
 	pairs        []tenantPair // by slug and id
 	classes      []tenantClass
+	reslugged    []int // of pairs: those with another slug before
 }
 
 // Turned counts tenants. One may gain a flag in one environment and lose it in another.
@@ -118,7 +119,8 @@ type tenantClass struct {
 	like    tenantPair
 	moved   bool // they are not what they were
 	renamed bool // their slug is another, or they came or went
-	members []int
+	n       int
+	ids     []string // of all, one after the other in memory: to hash them is then not to wait for it
 }
 
 // Between compares two snapshots of the same environments. Its cost grows with flags that changed times tenants,
@@ -237,7 +239,30 @@ func (d *Difference) pairTenants(from, to *Snapshot, f DifferenceFilter) {
 			d.classes = append(d.classes, tenantClass{like: *p, moved: c.moved, renamed: c.renamed})
 		}
 		p.class = n
-		d.classes[n].members = append(d.classes[n].members, i)
+		d.classes[n].n++
+		if p.before != nil && p.after != nil && c.renamed {
+			d.reslugged = append(d.reslugged, i)
+		}
+	}
+	d.packIDs()
+}
+
+// packIDs copies the ids of each class to one place.
+func (d *Difference) packIDs() {
+	texts := make([][]byte, len(d.classes))
+	for i := range d.pairs {
+		p := &d.pairs[i]
+		texts[p.class] = append(texts[p.class], p.tenant().ID...)
+	}
+	rest := make([]string, len(d.classes))
+	for n := range d.classes {
+		rest[n], d.classes[n].ids = string(texts[n]), make([]string, 0, d.classes[n].n)
+	}
+	for i := range d.pairs {
+		p := &d.pairs[i]
+		size := len(p.tenant().ID)
+		d.classes[p.class].ids = append(d.classes[p.class].ids, rest[p.class][:size])
+		rest[p.class] = rest[p.class][size:]
 	}
 }
 
@@ -306,20 +331,13 @@ func (d *Difference) count(p flagPair) FlagTurns {
 		}
 	}
 	j := d.judge(p)
-	for i, c := range j.classes {
-		if c.was|c.is == 0 {
-			continue
+	if named, few := d.named(j); few {
+		for _, i := range named {
+			gained, lost := j.of(&d.pairs[i])
+			add(gained, lost, 1)
 		}
-		if (c.was == 0 || j.was.whole()) && (c.is == 0 || j.is.whole()) {
-			gained, lost := j.turned(c)
-			add(gained, lost, len(d.classes[i].members))
-			continue
-		}
-		for _, n := range d.classes[i].members {
-			if gained, lost := j.of(&d.pairs[n]); gained|lost != 0 {
-				add(gained, lost, 1)
-			}
-		}
+	} else {
+		d.countClasses(j, add)
 	}
 	for i, turned := range byEnvironment {
 		if d.mask&(1<<i) != 0 {
@@ -327,6 +345,78 @@ func (d *Difference) count(p flagPair) FlagTurns {
 		}
 	}
 	return out
+}
+
+// countClasses adds what each class comes to.
+func (d *Difference) countClasses(j *judge, add func(gained, lost envSet, n int)) {
+	if j.was.lists() || j.is.lists() { // one side is, so that each tenant is asked
+		for i := range d.pairs {
+			if gained, lost := j.of(&d.pairs[i]); gained|lost != 0 {
+				add(gained, lost, 1)
+			}
+		}
+		return
+	}
+	for n, c := range j.classes {
+		switch {
+		case c.was|c.is == 0:
+		case (c.was == 0 || j.was.whole()) && (c.is == 0 || j.is.whole()):
+			gained, lost := j.turned(c)
+			add(gained, lost, d.classes[n].n)
+		default: // nothing but the bucket decides
+			var buckets [MaxPct]int
+			key := cmp.Or(j.is.flag, j.was.flag).Key
+			for _, id := range d.classes[n].ids {
+				buckets[Bucket(id, key)]++
+			}
+			for bucket, n := range buckets {
+				c := c
+				if !j.was.holds(bucket) {
+					c.was = 0
+				}
+				if !j.is.holds(bucket) {
+					c.is = 0
+				}
+				gained, lost := j.turned(c)
+				add(gained, lost, n)
+			}
+		}
+	}
+}
+
+// named returns the pairs, in their order, that alone can have the flag, where either side is for listed slugs or
+// for nobody.
+func (d *Difference) named(j *judge) (pairs []int, few bool) {
+	var slugs []string
+	for _, r := range []*reach{&j.was, &j.is} {
+		if r.lists() {
+			slugs = append(slugs, r.flag.Scope.TenantSlugs...)
+		} else if !r.nobody() {
+			return nil, false
+		}
+	}
+	slices.Sort(slugs)
+	for _, slug := range slices.Compact(slugs) {
+		i, _ := slices.BinarySearchFunc(d.pairs, slug, func(p tenantPair, slug string) int { return strings.Compare(p.tenant().Slug, slug) })
+		for ; i < len(d.pairs) && d.pairs[i].tenant().Slug == slug; i++ {
+			pairs = append(pairs, i)
+		}
+	}
+	pairs = append(pairs, d.reslugged...)
+	slices.Sort(pairs)
+	return slices.Compact(pairs), true
+}
+
+// lists tells that the flag is for listed slugs alone.
+func (r *reach) lists() bool {
+	f := r.flag
+	return f != nil && (f.State == Targeted || f.State == Rollout) && len(f.Scope.TenantSlugs) > 0
+}
+
+// holds tells whether a bucket is such that a tenant of the flag's scope has it.
+func (r *reach) holds(bucket int) bool {
+	f := r.flag
+	return f != nil && (f.State != Rollout || bucket < f.Pct)
 }
 
 // Turns lists the turns after a place.
@@ -337,7 +427,15 @@ func (d *Difference) Turns(after Place) iter.Seq[Turn] {
 				continue
 			}
 			j := d.judge(f.flag)
-			for i := range d.pairs {
+			named, few := d.named(j)
+			candidates := len(d.pairs)
+			if few {
+				candidates = len(named)
+			}
+			for i := range candidates {
+				if few {
+					i = named[i]
+				}
 				p := &d.pairs[i]
 				if c := j.classes[p.class]; c.was|c.is == 0 {
 					continue
