@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
 )
 
@@ -216,9 +215,4 @@ func tenantIs(t flags.Turn) string {
 		return "removed"
 	}
 	return ""
-}
-
-// historyRange reads ?from= and ?to= of the log's own filter.
-func historyRange(r *http.Request, f *db.HistoryFilter, bad *flags.Invalid) {
-	f.From, f.To = differenceTime(r, "from", bad), differenceTime(r, "to", bad)
 }
