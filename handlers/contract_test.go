@@ -37,7 +37,7 @@ var samples = map[string]struct{ line, body string }{
 	"previewImpact":   {"POST /flags/search/impact", `{"pct":60}`},
 	"listFlagHistory": {"GET /flags/search/history", ""},
 	"listHistory":     {"GET /history", ""},
-	"compareMoments":  {"GET /history/difference?from=now", ""},
+	"compareMoments":  {"GET /history/difference?from=now&format=csv", ""},
 	"listTenants":     {"GET /tenants", ""},
 	"createTenant":    {"POST /tenants", `{"slug":"hooli","name":"Hooli","plan":"starter"}`},
 	"getTenant":       {"GET /tenants/umbrella", ""},
