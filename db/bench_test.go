@@ -290,6 +290,11 @@ func BenchmarkHistory(b *testing.B) {
 			filter HistoryFilter
 		}{
 			{"newest", HistoryFilter{Limit: 50}},
+			{"rare action", HistoryFilter{Action: flags.Killed, Limit: 50}},
+			{"rare action of an actor", HistoryFilter{Actor: ops.Actor, Action: flags.Killed, Limit: 50}},
+			{"rare action of a flag in a time", HistoryFilter{Flag: "flag_0003", Action: flags.Killed, From: time.UnixMilli(1), To: time.Now(), Limit: 50}},
+			{"deep, in a time", HistoryFilter{From: time.UnixMilli(1), To: time.Now(), Before: 1000, Limit: 50}},
+			{"frequent action of nobody", HistoryFilter{Actor: "nobody", Action: flags.Created, Limit: 50}},
 			{"flag", HistoryFilter{Flag: "flag_0003", Limit: 50}},
 			{"tenant", HistoryFilter{Tenant: "tenant-000007", Limit: 50}},
 			{"actor", HistoryFilter{Actor: ops.Actor, Before: 1000, Limit: 50}},

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
+	"time"
 
 	"github.com/dezky/platform-api/flags"
 )
@@ -45,7 +47,9 @@ type HistoryFilter struct {
 	Tenant  string // slug
 	Partner string // slug
 	Actor   string
-	Action  flags.Action // has no index: see History
+	Action  flags.Action
+	// From and To are times, both inclusive; the zero time does not restrict. They are kept to the millisecond.
+	From, To time.Time
 	// Versions leaves out what makes no version of the flag: its being flipped by changes of the registry.
 	Versions bool
 	Before   int64 // entries older than this id; 0 is from the newest
@@ -73,8 +77,17 @@ func (f HistoryFilter) where() (string, []any) {
 	if f.Action != "" {
 		and("action = ?", f.Action)
 	}
-	if f.Before > 0 {
+	const last = "(" + searchLog + "SELECT low FROM search WHERE low = high)" // up to a time: ids and times grow together
+	if !f.From.IsZero() {
+		and("id > "+last, f.From.UnixMilli()-1, math.MaxInt64)
+	}
+	switch { // one bound: SQLite seeks by one, and reads from there to the other
+	case f.Before > 0 && !f.To.IsZero():
+		and("id < min(?, 1 + "+last+")", f.Before, f.To.UnixMilli(), math.MaxInt64)
+	case f.Before > 0:
 		and("id < ?", f.Before)
+	case !f.To.IsZero():
+		and("id <= "+last, f.To.UnixMilli(), math.MaxInt64)
 	}
 	if f.Versions {
 		and("version IS NOT NULL")
@@ -82,20 +95,37 @@ func (f HistoryFilter) where() (string, []any) {
 	return strings.Join(where, " AND "), args
 }
 
-// History returns entries of the log, newest first. A thing and an actor each have an index that ends in
-// the id. An action has none: it is looked for among the entries that the others leave, newest first until
-// Limit are found, which costs no write its upkeep.
+// History returns entries of the log, newest first. A thing, an actor and an action each have an index that ends in
+// the id; where an action is asked for with others, its index tests those too.
 func (db *DB) History(ctx context.Context, f HistoryFilter) ([]flags.Entry, error) {
 	where, args := f.where()
 	order := "id"
 	if f.Versions { // they grow with ids and have an index of their own, which many flips do not slow down
 		order = "version"
 	}
-	entries, err := collect(ctx, db.reader, scanEntry, "SELECT "+entryColumns+" FROM log WHERE "+where+" ORDER BY "+order+" DESC LIMIT ?", append(args, f.Limit)...)
+	entries, err := collect(ctx, db.reader, scanEntry, "SELECT "+entryColumns+" FROM log "+f.index()+"WHERE "+where+" ORDER BY "+order+" DESC LIMIT ?", append(args, f.Limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("history: %w", err)
 	}
 	return entries, nil
+}
+
+// index names the index to use where SQLite, which knows nothing of how often a value is there, would take another:
+// with an actor alone it reads each of the actor's entries to see its action.
+func (f HistoryFilter) index() string {
+	if f.Action != "" && f.Actor != "" && f.Flag+f.Tenant+f.Partner == "" {
+		return "INDEXED BY log_action "
+	}
+	return ""
+}
+
+// Began is when the log's first entry came; the zero time where it has none.
+func (db *DB) Began(ctx context.Context) (time.Time, error) {
+	var at sql.NullInt64
+	if err := db.reader.QueryRowContext(ctx, "SELECT (SELECT at FROM log ORDER BY id LIMIT 1)").Scan(&at); err != nil || !at.Valid {
+		return time.Time{}, err
+	}
+	return fromMillis(at.Int64), nil
 }
 
 // FlippedWith returns the entries of the flags that were flipped in the revision of a tenant's change, by key.

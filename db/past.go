@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 // moment is a time in the log.
 type moment struct {
 	at              time.Time
+	latest          bool            // the moment is now, whatever at says
 	entry, revision int64           // of the last entry that counts
 	now             *flags.Snapshot // as it was published when the question came
 }
@@ -81,15 +83,17 @@ func (db *DB) past(ctx context.Context, at time.Time, fn func(querier, moment) e
 	return fn(tx, m)
 }
 
-// momentQuery halves the log, whose ids and times grow together, until it has the last entry up to a time and a
-// revision: a change that is not published yet has not been for anyone.
-const momentQuery = `WITH RECURSIVE search (low, high) AS (
-		SELECT min(id) - 1, (SELECT max(id) FROM log) FROM log
+// searchLog halves the log, whose ids, times and revisions grow together, until low is the last entry up to a time
+// and a revision.
+const searchLog = `WITH RECURSIVE search (low, high, time, last) AS (
+		SELECT min(id) - 1, (SELECT max(id) FROM log), ?, ? FROM log
 		UNION ALL
-		SELECT iif(at <= ?1 AND revision <= ?2, (low + high + 1) / 2, low), iif(at <= ?1 AND revision <= ?2, high, (low + high + 1) / 2 - 1)
+		SELECT iif(at <= time AND revision <= last, (low + high + 1) / 2, low), iif(at <= time AND revision <= last, high, (low + high + 1) / 2 - 1), time, last
 		FROM search CROSS JOIN log ON id = (SELECT max(id) FROM log WHERE id <= (low + high + 1) / 2)
-		WHERE low < high)
-	SELECT id, revision FROM log WHERE id <= (SELECT low FROM search WHERE low = high) ORDER BY id DESC LIMIT 1`
+		WHERE low < high) `
+
+// momentQuery asks up to a revision too: a change that is not published yet has not been for anyone.
+const momentQuery = searchLog + "SELECT id, revision FROM log WHERE id <= (SELECT low FROM search WHERE low = high) ORDER BY id DESC LIMIT 1"
 
 // find finds a moment's entry. The log may be ahead of a clock that was put back: then its end is now.
 func (db *DB) find(ctx context.Context, q querier, m *moment) error {
@@ -101,8 +105,12 @@ func (db *DB) find(ctx context.Context, q querier, m *moment) error {
 	refuse := func(format string, ms int64) error {
 		return &flags.Invalid{Errors: []flags.FieldError{{Field: "at", Message: fmt.Sprintf(format, fromMillis(ms).Format(time.RFC3339Nano))}}}
 	}
+	now := max(db.timestamp(), last.Int64)
+	if m.latest {
+		m.at = fromMillis(now)
+	}
 	at := m.at.UnixMilli()
-	if now := max(db.timestamp(), last.Int64); at > now {
+	if at > now {
 		return refuse("must not be in the future; it is %s now", now)
 	}
 	err = q.QueryRowContext(ctx, momentQuery, at, m.now.Revision()).Scan(&m.entry, &m.revision)
@@ -158,9 +166,17 @@ func tenantAt(ctx context.Context, q querier, entry int64, slug string) (*flags.
 }
 
 // tenantsAt returns the tenants as they were at a moment: those of now, with their changes since taken back.
-// The index has the entries about tenants by slug, so that neither other entries are read nor these sorted.
 func tenantsAt(ctx context.Context, q querier, m moment) ([]*flags.Tenant, error) {
 	edit := m.now.Edit()
+	if err := undoTenants(ctx, q, edit, m, math.MaxInt64); err != nil {
+		return nil, err
+	}
+	return edit.View().Tenants(), nil
+}
+
+// undoTenants takes the changes of tenants between a moment and a later entry back. The index has the entries about
+// tenants by slug, so that neither other entries are read nor these sorted.
+func undoTenants(ctx context.Context, q querier, edit *flags.Edit, m moment, until int64) error {
 	_, err := collect(ctx, q, func(row scanner) (_ struct{}, err error) {
 		var e flags.Entry
 		var changes []byte
@@ -174,11 +190,11 @@ func tenantsAt(ctx context.Context, q querier, m moment) ([]*flags.Tenant, error
 		}
 		return struct{}{}, edit.UndoTenant(e)
 	}, "SELECT name, action, iif(action = 'created', NULL, changes) FROM log INDEXED BY log_thing"+
-		" WHERE kind = 'tenant' AND id > ? AND revision <= ? ORDER BY name DESC, id DESC", m.entry, m.now.Revision())
+		" WHERE kind = 'tenant' AND id > ? AND id <= ? AND revision <= ? ORDER BY name DESC, id DESC", m.entry, until, m.now.Revision())
 	if err != nil {
-		return nil, fmt.Errorf("tenants at log entry %d: %w", m.entry, err)
+		return fmt.Errorf("tenants at log entry %d: %w", m.entry, err)
 	}
-	return edit.View().Tenants(), nil
+	return nil
 }
 
 // Bounds of the flags of the past that are remembered.

@@ -31,23 +31,37 @@ func (s *Snapshot) reach(f *Flag) reach {
 // of agrees with Flag.Evaluate in each environment; a property test holds the two together. bucket is
 // the tenant's for this key if it is known already, and else negative.
 func (r *reach) of(t *Tenant, bucket *int) envSet {
-	f := r.flag
-	if f == nil {
-		return 0
+	if envs := r.place(t); envs != 0 && r.picks(t, bucket) {
+		return envs
 	}
-	switch f.State {
-	case On:
+	return 0
+}
+
+// place is of for a tenant, nil for none, whose slug and bucket are such that it has the flag if they decide.
+func (r *reach) place(t *Tenant) envSet {
+	f := r.flag
+	switch {
+	case f == nil || t == nil:
+	case f.State == On:
 		return r.all
-	case Targeted:
-		if f.HasAnyScope() && f.matchesTenant(t) {
-			return r.envs
-		}
-	case Rollout:
-		if r.envs != 0 && f.Pct > 0 && f.matchesTenant(t) && bucketOf(t, f, bucket) < f.Pct {
+	case f.State == Targeted && f.HasAnyScope() || f.State == Rollout && f.Pct > 0:
+		if r.envs != 0 && f.matchesPlace(t) {
 			return r.envs
 		}
 	}
 	return 0
+}
+
+// picks tells whether slug and bucket of a tenant whose place has the flag are such that it has it.
+func (r *reach) picks(t *Tenant, bucket *int) bool {
+	f := r.flag
+	return r.whole() || admits(f.Scope.TenantSlugs, t.Slug) && (f.State == Targeted || f.Pct >= MaxPct || bucketOf(t, f, bucket) < f.Pct)
+}
+
+// whole tells that neither slug nor bucket decides.
+func (r *reach) whole() bool {
+	f := r.flag
+	return f.State == On || len(f.Scope.TenantSlugs) == 0 && (f.State == Targeted || f.Pct >= MaxPct)
 }
 
 // bucketOf hashes once for all who ask about the same tenant and key.

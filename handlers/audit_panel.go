@@ -39,7 +39,10 @@ func auditFilter(r *http.Request) (templates.AuditFilter, db.HistoryFilter) {
 	if err != nil || before < 1 {
 		before = 0
 	}
-	return f, db.HistoryFilter{Flag: f.Flag, Tenant: f.Tenant, Partner: f.Partner, Actor: f.Actor, Action: flags.Action(f.Action), Before: before}
+	var from, to time.Time
+	f.From, from = consoleTime(q.Get("from"))
+	f.To, to = consoleTime(q.Get("to"))
+	return f, db.HistoryFilter{From: from, To: to, Flag: f.Flag, Tenant: f.Tenant, Partner: f.Partner, Actor: f.Actor, Action: flags.Action(f.Action), Before: before}
 }
 
 func auditAddress(path string, f templates.AuditFilter, before int64) string {
@@ -47,7 +50,7 @@ func auditAddress(path string, f templates.AuditFilter, before int64) string {
 	if before > 0 {
 		from = strconv.FormatInt(before, 10)
 	}
-	return address(path, "flag", f.Flag, "tenant", f.Tenant, "partner", f.Partner, "actor", f.Actor, "action", f.Action, "before", from)
+	return address(path, "flag", f.Flag, "tenant", f.Tenant, "partner", f.Partner, "actor", f.Actor, "action", f.Action, "from", f.From, "to", f.To, "before", from)
 }
 
 // auditPage is the log, newest first.
@@ -60,6 +63,11 @@ func (a *app) auditPage(w http.ResponseWriter, r *http.Request, v visit) error {
 	}
 	page := templates.AuditPage{Chrome: a.chrome(v, "audit", "Audit log"), Filter: f, CSV: auditAddress("/operator/audit.csv", f, 0), Lines: auditAddress("/operator/audit.jsonl", f, 0), Most: csvMost,
 		Fresh: f == templates.AuditFilter{}}
+	page.Presets = presets(a.now(), func(from string) string {
+		g := f
+		g.From, g.To = from, ""
+		return auditAddress("/operator/audit", g, 0)
+	})
 	for _, action := range actions {
 		page.Actions = append(page.Actions, templates.Choice{Value: string(action), Label: string(action), Checked: string(action) == f.Action})
 	}
@@ -113,6 +121,15 @@ func (a *app) auditEntry(w http.ResponseWriter, r *http.Request, v visit) error 
 	}
 	page := templates.AuditEntryPage{Chrome: a.chrome(v, "audit", "Entry "+strconv.FormatInt(id, 10)), Entry: a.auditRow(v, e), Action: string(e.Action),
 		Subject: e.Subject, Issuer: e.Issuer, Client: e.Client}
+	justBefore := e.At.UTC().Add(-time.Millisecond)
+	earlier, err := a.db.History(r.Context(), db.HistoryFilter{To: justBefore, Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(earlier) > 0 {
+		page.Since = address("/operator/audit/difference", "from", justBefore.Format(rangeTime))
+		page.Change = address("/operator/audit/difference", "from", justBefore.Format(rangeTime), "to", e.At.UTC().Format(rangeTime))
+	}
 	for _, field := range orderedFields(e.Changes) {
 		page.Fields = append(page.Fields, auditField(field, e.Changes[field]))
 	}

@@ -113,6 +113,7 @@ func (a *app) apiRoutes() []route {
 		{"POST", "/flags/{key}/impact", auth.Read, largeBody, a.impact, staff},
 		{"GET", "/flags/{key}/history", auth.Read, noBody, a.flagHistory, staff},
 		{"GET", "/history", auth.Read, noBody, a.history, staff},
+		{"GET", "/history/difference", auth.Read, noBody, a.historyDifference, staff},
 
 		{"GET", "/freeze", auth.Read, noBody, a.getFreeze, staff},
 		{"PUT", "/freeze", auth.Operator, largeBody, a.putFreeze, staff},
@@ -202,6 +203,8 @@ func (a *app) consolePages() []screen {
 		{"GET", "/operator/audit.csv", auth.Read, a.auditCSV},
 		{"GET", "/operator/audit.jsonl", auth.Read, a.auditLines},
 		{"GET", "/operator/audit/{id}", auth.Read, a.auditEntry},
+		{"GET", "/operator/audit/difference", auth.Read, a.differencePage},
+		{"GET", "/operator/audit/difference.csv", auth.Read, a.differenceCSV},
 		{"GET", "/operator/tokens", auth.Operator, a.tokensPage},
 		{"POST", "/operator/tokens", auth.Operator, a.makeToken},
 		{"GET", "/operator/tokens/{id}/revoke", auth.Operator, a.askRevoke},

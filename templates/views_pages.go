@@ -86,12 +86,67 @@ type AuditPage struct {
 	Older   string // address of the next page, or ""
 	Newest  string // address of the first page, where this is another
 	Fresh   bool   // nothing restricts the log
+	Presets []Link // ranges that are asked for often
 }
 
 func (AuditPage) template() (page, name string) { return "audit", "layout" }
 
 // AuditFilter is what the address says about the log.
-type AuditFilter struct{ Flag, Tenant, Partner, Actor, Action string }
+type AuditFilter struct {
+	Flag, Tenant, Partner, Actor, Action string
+	From, To                             string // times as an input has them, in UTC
+}
+
+// Link is a way to another page.
+type Link struct{ Word, Href string }
+
+// DifferencePage is who gained and who lost which flag between two moments.
+type DifferencePage struct {
+	Chrome
+	Filter       DifferenceFilter
+	Errors       map[string]string
+	Plans        []Choice
+	Environments []Choice
+	Changes      []Choice
+	Presets      []Link
+	Log          string // address of the log's entries of the same time
+	CSV          string
+	Compared     bool // the rest says something
+	FromAt, ToAt string
+	Says         string // what flipped, in one line
+	Flags        []FlagTurned
+	MoreFlags    int // that are not in Flags
+	Groups       []TurnGroup
+	Shown, Total int
+	First, Next  string // addresses of other pages of the list, or ""
+	Clear        string // address without filters but the times, or "" where there are none
+}
+
+func (DifferencePage) template() (page, name string) { return "difference", "layout" }
+
+// DifferenceFilter is what the address says about a difference.
+type DifferenceFilter struct{ From, To, Flag, Tenant, Partner, Plan, Env, Change string }
+
+// FlagTurned is one flag with how many tenants gained and lost it.
+type FlagTurned struct {
+	Key, Link    string
+	Gained, Lost int
+}
+
+// TurnGroup is one flag's part of a page of turns.
+type TurnGroup struct {
+	FlagTurned // its link is the flag's page, "" where there is none any more
+	Rows       []TurnRow
+}
+
+// TurnRow is one flag that turned for one tenant.
+type TurnRow struct {
+	Name, Slug, Link string // no link: the tenant is not there now
+	Plan, Partner    string
+	Gained           bool
+	Environments     string
+	Is               string // new, removed, or ""
+}
 
 // AuditRow is one entry of the log in its list.
 type AuditRow struct {
@@ -105,6 +160,7 @@ type AuditEntryPage struct {
 	Chrome
 	Entry                   AuditRow
 	Action                  string
+	Since, Change           string // what flipped since then, and by it; "" for the log's first entry
 	Subject, Issuer, Client string // who it was to an identity provider, where one knows
 	Fields                  []AuditField
 	Reach                   []AuditReach
