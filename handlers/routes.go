@@ -113,6 +113,7 @@ func (a *app) apiRoutes() []route {
 		{"POST", "/flags/{key}/impact", auth.Read, largeBody, a.impact, staff},
 		{"GET", "/flags/{key}/history", auth.Read, noBody, a.flagHistory, staff},
 		{"GET", "/history", auth.Read, noBody, a.history, staff},
+		{"POST", "/restore", auth.Operator, largeBody, a.restore, staff},
 
 		{"GET", "/freeze", auth.Read, noBody, a.getFreeze, staff},
 		{"PUT", "/freeze", auth.Operator, largeBody, a.putFreeze, staff},
