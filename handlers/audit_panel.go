@@ -113,6 +113,11 @@ func (a *app) auditEntry(w http.ResponseWriter, r *http.Request, v visit) error 
 	}
 	page := templates.AuditEntryPage{Chrome: a.chrome(v, "audit", "Entry "+strconv.FormatInt(id, 10)), Entry: a.auditRow(v, e), Action: string(e.Action),
 		Subject: e.Subject, Issuer: e.Issuer, Client: e.Client}
+	if v.operator() {
+		if page.Before, page.Undo, err = a.waysBack(r, e); err != nil {
+			return err
+		}
+	}
 	for _, field := range orderedFields(e.Changes) {
 		page.Fields = append(page.Fields, auditField(field, e.Changes[field]))
 	}
