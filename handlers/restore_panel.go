@@ -161,7 +161,7 @@ func (a *app) restoreList(v visit, b *bringing) *templates.RestoreList {
 		case d.Then == nil:
 			row.What = "was made since, and would be deleted"
 		default:
-			row.What = plural(len(row.Diffs), "field") + " as before"
+			row.What = plural(len(row.Diffs), "field") + " " + verb(len(row.Diffs), "differ")
 		}
 		if d.Now != nil {
 			row.Version = d.Now.Version
