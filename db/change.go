@@ -45,6 +45,7 @@ type tx struct {
 	head     string      // and its hash in hex
 	entries  []flags.Entry
 	trial    bool                     // it is rolled back in any case
+	kills    bool                     // it is nothing but kills, also where it restores
 	brief    bool                     // entries are kept without their changes: there are very many
 	events   []flags.Event            // one for each revision
 	moved    map[string]*flags.Tenant // by slug, as they were: tenants with another plan or partner, not told by flip yet

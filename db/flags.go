@@ -119,8 +119,12 @@ func (tx *tx) deleteFlag(key, note string, ifVersion []int64) error {
 	if err := before.AtVersion(ifVersion); err != nil {
 		return err
 	}
-	if err := tx.exec("DELETE FROM flags WHERE key = ?", key); err != nil {
-		return fmt.Errorf("flag %q: %w", key, err)
+	return tx.dropFlag(before, note)
+}
+
+func (tx *tx) dropFlag(before *flags.Flag, note string) error {
+	if err := tx.exec("DELETE FROM flags WHERE key = ?", before.Key); err != nil {
+		return fmt.Errorf("flag %q: %w", before.Key, err)
 	}
 	return tx.recordFlag(before, nil, before.Version+1, flags.Deleted, note)
 }
@@ -196,7 +200,7 @@ func (tx *tx) recordFlag(before, after *flags.Flag, version int64, action flags.
 	if _, err := tx.flip(); err != nil {
 		return err
 	}
-	if err := tx.touch(action != flags.Restored && flags.IsKill(before, after)); err != nil {
+	if err := tx.touch((action != flags.Restored || tx.kills) && flags.IsKill(before, after)); err != nil {
 		return err
 	}
 	key := cmp.Or(before, after).Key

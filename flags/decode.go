@@ -31,7 +31,7 @@ const maxDepth = 16
 // value is parsed JSON that remembers what encoding/json forgets: null, duplicates, and number texts.
 type value struct {
 	kind    string // in words: "an object", "an array", "a string", "a number", "a boolean", "null"
-	text    string // of a string or a number
+	text    string // of a string, a number or a boolean
 	members []member
 	items   []value
 }
@@ -110,7 +110,7 @@ func (p *parser) value(path string, depth int) (value, error) {
 	case json.Number:
 		return value{kind: "a number", text: t.String()}, nil
 	case bool:
-		return value{kind: "a boolean"}, nil
+		return value{kind: "a boolean", text: strconv.FormatBool(t)}, nil
 	default:
 		return value{kind: "null"}, nil
 	}

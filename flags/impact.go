@@ -102,26 +102,32 @@ func (e *EnvImpact) add(t *Tenant, gained bool, limit int) {
 // It also returns how many gain in at least one environment.
 func (s *Snapshot) Impact(before, after *Flag, limit int) ([]EnvImpact, int) {
 	out := make([]EnvImpact, len(s.environments))
-	was, is := s.reach(before), s.reach(after)
-	if was.nobody() && is.nobody() {
-		return out, 0
-	}
 	gainedAny := 0
-	for _, t := range s.tenants {
-		bucket := -1
-		a, b := was.of(t, &bucket), is.of(t, &bucket)
-		if a == b {
-			continue
-		}
-		if b&^a != 0 {
+	s.moved(before, after, func(i int, gains, losses envSet) {
+		if gains != 0 {
 			gainedAny++
 		}
-		for diff := uint64(a ^ b); diff != 0; diff &= diff - 1 {
-			i := bits.TrailingZeros64(diff)
-			out[i].add(t, b&(1<<i) != 0, limit)
+		for diff := uint64(gains | losses); diff != 0; diff &= diff - 1 {
+			env := bits.TrailingZeros64(diff)
+			out[env].add(s.tenants[i], gains&(1<<env) != 0, limit)
+		}
+	})
+	return out, gainedAny
+}
+
+// moved visits each tenant, by its place in the snapshot, that gains or loses a flag in an environment when the
+// flag goes from before to after.
+func (s *Snapshot) moved(before, after *Flag, visit func(i int, gains, losses envSet)) {
+	was, is := s.reach(before), s.reach(after)
+	if was.nobody() && is.nobody() {
+		return
+	}
+	for i, t := range s.tenants {
+		bucket := -1
+		if a, b := was.of(t, &bucket), is.of(t, &bucket); a != b {
+			visit(i, b&^a, a&^b)
 		}
 	}
-	return out, gainedAny
 }
 
 // Preview is what a draft would do, seen from one environment.

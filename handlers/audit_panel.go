@@ -130,6 +130,11 @@ func (a *app) auditEntry(w http.ResponseWriter, r *http.Request, v visit) error 
 		page.Since = address("/operator/audit/difference", "from", justBefore.Format(rangeTime))
 		page.Change = address("/operator/audit/difference", "from", justBefore.Format(rangeTime), "to", e.At.UTC().Format(rangeTime))
 	}
+	if v.operator() {
+		if page.Before, page.Undo, err = a.waysBack(r, e); err != nil {
+			return err
+		}
+	}
 	for _, field := range orderedFields(e.Changes) {
 		page.Fields = append(page.Fields, auditField(field, e.Changes[field]))
 	}

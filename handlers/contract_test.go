@@ -52,6 +52,7 @@ var samples = map[string]struct{ line, body string }{
 	"getPartner":      {"GET /partners/fjordit", ""},
 	"updatePartner":   {"PATCH /partners/fjordit", `{"name":"Fjord"}`},
 	"deletePartner":   {"DELETE /partners/fjordit", ""},
+	"restoreFlags":    {"POST /restore", `{"at":"2026-01-31T14:02:00Z"}`},
 	"getFreeze":       {"GET /freeze", ""},
 	"freezeChanges":   {"PUT /freeze", `{"reason":"launch","until":"2026-01-31T14:05:00Z"}`},
 	"endFreeze":       {"DELETE /freeze", ""},
@@ -263,6 +264,9 @@ func TestContract(t *testing.T) {
 				s.want(t, 413, sample.line, sample.body+strings.Repeat(" ", largeBody))
 			case status == "415":
 				s.want(t, 415, sample.line, sample.body, "Content-Type: text/plain")
+			case status == "423" && op.OperationID == "restoreFlags":
+				log := decode[[]flags.Entry](t, frozen.want(t, 200, "GET /history", ""))
+				frozen.want(t, 423, sample.line, `{"keys":["search"],"at":"`+log[len(log)-1].At.Format(time.RFC3339Nano)+`"}`)
 			case status == "423":
 				frozen.want(t, 423, sample.line, sample.body, media)
 			case status == "429":
@@ -314,6 +318,8 @@ func TestContract(t *testing.T) {
 		{422, "GET /history/difference?from=2026-01-31", "", nil},
 		{200, "GET /history/difference?from=now", "", nil},
 		{200, "GET /history/difference?from=now&format=csv", "", nil},
+		{422, "POST /restore", `{"at":"soon","keys":[]}`, nil},
+		{200, "POST /restore", `{"at":"` + time.Now().UTC().Format(time.RFC3339Nano) + `"}`, nil},
 		{422, "PUT /freeze", `{"reason":"launch","until":"yesterday"}`, nil},
 		{200, "GET /freeze", "", nil},
 		{200, "PUT /freeze", `{"reason":"launch","until":"` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `"}`, nil},

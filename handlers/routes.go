@@ -114,6 +114,7 @@ func (a *app) apiRoutes() []route {
 		{"GET", "/flags/{key}/history", auth.Read, noBody, a.flagHistory, staff},
 		{"GET", "/history", auth.Read, noBody, a.history, staff},
 		{"GET", "/history/difference", auth.Read, noBody, a.historyDifference, staff},
+		{"POST", "/restore", auth.Operator, largeBody, a.restore, staff},
 
 		{"GET", "/freeze", auth.Read, noBody, a.getFreeze, staff},
 		{"PUT", "/freeze", auth.Operator, largeBody, a.putFreeze, staff},
@@ -205,6 +206,10 @@ func (a *app) consolePages() []screen {
 		{"GET", "/operator/audit/{id}", auth.Read, a.auditEntry},
 		{"GET", "/operator/audit/difference", auth.Read, a.differencePage},
 		{"GET", "/operator/audit/difference.csv", auth.Read, a.differenceCSV},
+		{"GET", "/operator/restore", auth.Operator, a.restorePage},
+		{"POST", "/operator/restore", auth.Operator, a.restoreFlags},
+		{"POST", "/operator/restore/preview", auth.Operator, a.previewRestore},
+		{"POST", "/operator/restore/undo", auth.Operator, a.undoAll},
 		{"GET", "/operator/tokens", auth.Operator, a.tokensPage},
 		{"POST", "/operator/tokens", auth.Operator, a.makeToken},
 		{"GET", "/operator/tokens/{id}/revoke", auth.Operator, a.askRevoke},

@@ -19,7 +19,7 @@ import (
 var views = []View{
 	FlagsPage{}, FlagList{}, Facets{}, FlagNow{}, FlagConsumers{}, StateCounts{}, FlagRow{}, FlagPanel{}, Impact{}, Conflict{}, Confirm{}, Delete{}, Explain{}, FlagHistory{}, NewFlag{}, Alarm{}, Freeze{}, Toast{},
 	Palette{}, Suggest{}, Datalist{}, SignIn{}, NoGroup{}, SignInLink{}, SignInDialog{}, ErrorPage{},
-	TenantsPage{}, TenantList{}, PlanPills{}, TenantPage{}, TenantTop{}, TenantEdit{}, TenantNew{}, TenantImpact{}, TenantRemove{}, Provisioning{}, ImportPage{}, ImportState{}, Reconciling{}, ReconcileAll{}, PartnersPage{}, PartnerList{}, NewPartner{}, PartnerEdit{}, PartnerRemoval{}, AuditPage{}, AuditEntryPage{}, DifferencePage{}, TokensPage{}, RevokeToken{}, StatusPage{}, SettingsPage{},
+	TenantsPage{}, TenantList{}, PlanPills{}, TenantPage{}, TenantTop{}, TenantEdit{}, TenantNew{}, TenantImpact{}, TenantRemove{}, Provisioning{}, ImportPage{}, ImportState{}, Reconciling{}, ReconcileAll{}, PartnersPage{}, PartnerList{}, NewPartner{}, PartnerEdit{}, PartnerRemoval{}, AuditPage{}, AuditEntryPage{}, DifferencePage{}, RestorePage{}, RestoreList{}, RestoreTally{}, UndoAll{}, ConfirmRestore{}, TokensPage{}, RevokeToken{}, StatusPage{}, SettingsPage{},
 }
 
 // hostile is text that would end an attribute or begin an element if it were not escaped.

@@ -404,6 +404,7 @@ type Toast struct {
 	Text    string
 	Strong  string // before the text
 	Undo    *Undo
+	All     *UndoAll
 	Restore string // key of a deleted flag that can come back
 	Version int64
 	Alert   bool

@@ -164,6 +164,8 @@ type AuditEntryPage struct {
 	Subject, Issuer, Client string // who it was to an identity provider, where one knows
 	Fields                  []AuditField
 	Reach                   []AuditReach
+	Before                  string   // address at which flags come back to before it, or ""
+	Undo                    *UndoAll // takes back all flags of the change that it is of, where there are more
 }
 
 func (AuditEntryPage) template() (page, name string) { return "audit_entry", "layout" }
