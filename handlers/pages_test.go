@@ -404,7 +404,7 @@ func TestPagesOfOneEntry(t *testing.T) {
 	if s.db.Current().Flag("told") == nil {
 		t.Error("the deleted flag is not back")
 	}
-	rd.page("/operator/audit?flag=told").lacks(t, "/restore")
+	rd.page("/operator/audit?flag=told").lacks(t, "/told/restore")
 }
 
 func TestPagesAuditCSV(t *testing.T) {

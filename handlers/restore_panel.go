@@ -154,7 +154,7 @@ func (a *app) restoreList(v visit, b *bringing) *templates.RestoreList {
 	l := &templates.RestoreList{At: at.Format(time.RFC3339Nano), When: at.Format("2 Jan 2006 15:04:05.999") + " UTC", Env: v.env}
 	for _, d := range b.all {
 		e := flags.Entry{Kind: flags.KindFlag, Name: d.Key, Action: flags.ChangeAction(d.Now, d.Then), Changes: flags.DiffFlag(d.Now, d.Then)}
-		row := templates.RestoreRow{HistoryEntry: a.historyEntry(e), Ticked: b.ticked[d.Key] && d.Refused == nil, Gone: d.Now == nil}
+		row := templates.RestoreRow{HistoryEntry: a.historyEntry(e), Ticked: b.ticked[d.Key] && d.Refused == nil}
 		switch {
 		case d.Now == nil:
 			row.What, row.Link = "was deleted since, and comes back", ""

@@ -45,7 +45,6 @@ func (l RestoreList) Ticked() []RestoreRow {
 type RestoreRow struct {
 	HistoryEntry
 	Ticked bool
-	Gone   bool   // there is none now
 	Why    string // why it can't come back, or ""
 }
 
