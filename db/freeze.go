@@ -25,9 +25,12 @@ func (db *DB) Freeze(ctx context.Context, by By, n flags.NewFreeze) (*flags.Free
 		before := tx.edit.Frozen(now)
 		out = &flags.Freeze{Reason: n.Reason, By: tx.by.Actor, Since: fromMillis(now.UnixMilli()), Until: n.Until}
 		if before != nil {
-			if out.Since = before.Since; before.Reason == n.Reason && before.Until.Equal(n.Until) {
+			if before.Reason == n.Reason && before.Until.Equal(n.Until) {
 				out = before
 				return nil
+			}
+			if before.Since.Before(out.Since) { // else the clock was put back
+				out.Since = before.Since
 			}
 		}
 		err = tx.exec("INSERT INTO freeze (id, reason, actor, since, until) VALUES (1, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"+

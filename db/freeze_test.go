@@ -179,3 +179,17 @@ func TestFreezeInTheLog(t *testing.T) {
 		t.Errorf("a freeze without reason and end: %v", err)
 	}
 }
+
+// A clock that was put back to before a freeze began is no reason not to change its end.
+func TestFreezeAfterTheClockWasPutBack(t *testing.T) {
+	c := newClock()
+	d := openTest(t, Options{Now: c.now})
+	ctx := t.Context()
+	must(d.Freeze(ctx, ops, flags.NewFreeze{Reason: "launch", Until: c.now().Add(time.Hour)}))(t)
+	c.advance(-2 * time.Hour)
+	until := c.now().Add(time.Hour)
+	f := must(d.Freeze(ctx, ops, flags.NewFreeze{Reason: "launch", Until: until}))(t)
+	if !f.Until.Equal(until) || f.Since.After(c.now()) {
+		t.Errorf("the freeze is %+v, want its end at %s and its beginning not in the future", f, until)
+	}
+}

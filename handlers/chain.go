@@ -40,7 +40,9 @@ func (s *Server) WatchLog(ctx context.Context) {
 	tick := time.NewTicker(chainEvery)
 	defer tick.Stop()
 	for {
+		a.chain.turn.Lock()
 		a.checkChain(ctx)
+		a.chain.turn.Unlock()
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -49,10 +51,8 @@ func (s *Server) WatchLog(ctx context.Context) {
 	}
 }
 
-// checkChain checks the log now, after a check that is under way.
+// checkChain checks the log now. It is for who has the turn; nothing comes of it where ctx ends first.
 func (a *app) checkChain(ctx context.Context) {
-	a.chain.turn.Lock()
-	defer a.chain.turn.Unlock()
 	found, err := a.db.CheckChain(ctx, a.chain.head)
 	if ctx.Err() != nil {
 		return
@@ -75,11 +75,20 @@ func (a *app) checkChain(ctx context.Context) {
 // chainWithin is how long somebody waits for a check.
 const chainWithin = 50 * time.Second
 
-// runChainCheck checks the log now; the page says what came of it.
+// runChainCheck checks the log now; the page says what came of it. The server's own check can take minutes where
+// the disk is slow: it is not waited for.
 func (a *app) runChainCheck(w http.ResponseWriter, r *http.Request, v visit) error {
+	if !a.chain.turn.TryLock() {
+		return &refusal{http.StatusConflict, "conflict", "the log is being checked already; Status will say what came of it"}
+	}
+	defer a.chain.turn.Unlock()
 	ctx, cancel := context.WithTimeout(r.Context(), chainWithin)
 	defer cancel()
 	a.checkChain(ctx)
+	if ctx.Err() != nil {
+		return &refusal{http.StatusServiceUnavailable, "unavailable",
+			fmt.Sprintf("the log was not read within %d seconds; the server checks it by itself after each start and once a day", chainWithin/time.Second)}
+	}
 	http.Redirect(w, r, "/operator/status", http.StatusSeeOther)
 	return nil
 }

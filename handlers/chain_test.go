@@ -157,3 +157,17 @@ func TestLogChecked(t *testing.T) {
 		t.Error("the metric is not 0")
 	}
 }
+
+// Nobody's request waits for a check that somebody else began: on a slow disk it would be cut off.
+func TestChainCheckUnderWay(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	operator, form := s.cookie(t, auth.Operator), "Content-Type: application/x-www-form-urlencoded"
+	turn := &s.app.Load().chain.turn
+	turn.Lock()
+	if a := s.want(t, 409, "POST /operator/status/chain", "", operator, form); !strings.Contains(a.body, "is being checked already") {
+		t.Errorf("during a check: %s", a.body)
+	}
+	turn.Unlock()
+	s.want(t, 303, "POST /operator/status/chain", "", operator, form)
+}

@@ -85,14 +85,17 @@ func (a *app) freezeChanges(w http.ResponseWriter, r *http.Request, v visit) err
 	return nil
 }
 
-// thawChanges ends the freeze from any page, and leads back there.
+// thawChanges ends the freeze from any page, and leads back there; where the page answered a form and has no
+// address of its own, to the status page.
 func (a *app) thawChanges(w http.ResponseWriter, r *http.Request, v visit) error {
 	if err := a.db.Thaw(r.Context(), v.principal.By()); err != nil {
 		return err
 	}
 	back := "/operator/status"
-	if page, err := url.Parse(r.Referer()); err == nil && strings.HasPrefix(page.Path, "/operator/") && page.Host == r.Host {
-		back = page.RequestURI()
+	if page, err := url.Parse(r.Referer()); err == nil && page.Host == r.Host {
+		if _, pattern := a.server.routes.Load().Handler(&http.Request{Method: http.MethodGet, Host: r.Host, URL: page}); strings.HasPrefix(pattern, "GET /operator/") {
+			back = page.RequestURI()
+		}
 	}
 	http.Redirect(w, r, back, http.StatusSeeOther)
 	return nil

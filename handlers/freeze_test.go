@@ -115,3 +115,25 @@ func TestFreezeComesOverTheStream(t *testing.T) {
 	s.want(t, 204, "DELETE /freeze", "")
 	await(`id="freeze" hidden`)
 }
+
+// Whoever ends a freeze from a page that answers a form comes to a page that can be opened.
+func TestThawLeadsToAPage(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.registry(t)
+	operator, form := s.cookie(t, auth.Operator), "Content-Type: application/x-www-form-urlencoded"
+	for page, want := range map[string]string{
+		"/operator/flags/search?q=a":    "/operator/flags/search?q=a",
+		"/operator/status/freeze":       "/operator/status",
+		"/operator/flags/search/kill":   "/operator/status",
+		"/operator/partners/nordhost":   "/operator/status",
+		"/operator/tenants/acme/delete": "/operator/tenants/acme/delete",
+		"/flags/search":                 "/operator/status",
+		"/operator/../health":           "/operator/status",
+	} {
+		a := s.want(t, 303, "POST /operator/thaw", "", operator, form, "Referer: "+s.url+page)
+		if got := a.header.Get("Location"); got != want {
+			t.Errorf("from %s it leads to %s, want %s", page, got, want)
+		}
+	}
+}

@@ -288,6 +288,7 @@ func importStatus(err error) int {
 	var malformed *flags.Malformed
 	var invalid *flags.Invalid
 	var refused *refusal
+	var frozen *flags.Frozen
 	var alone *db.NotReplicated
 	_, broken := db.Broken(err)
 	switch {
@@ -299,6 +300,8 @@ func importStatus(err error) int {
 		return http.StatusUnprocessableEntity
 	case errors.As(err, &refused):
 		return refused.status
+	case errors.As(err, &frozen):
+		return http.StatusLocked
 	case errors.As(err, &alone), errors.Is(err, context.Canceled), broken:
 		return http.StatusServiceUnavailable
 	}
@@ -336,6 +339,7 @@ func (a *app) importState(j *tenantJob, v visit) templates.ImportState {
 	var malformed *flags.Malformed
 	var invalid *flags.Invalid
 	var refused *refusal
+	var frozen *flags.Frozen
 	var alone *db.NotReplicated
 	reason, broken := db.Broken(j.err)
 	switch {
@@ -351,6 +355,8 @@ func (a *app) importState(j *tenantJob, v visit) templates.ImportState {
 		out.More = invalid.More
 	case errors.As(j.err, &refused):
 		out.Failed = sentence(refused.detail)
+	case errors.As(j.err, &frozen):
+		out.Failed = sentence(strings.TrimRight(frozen.Error(), "."))
 	case errors.Is(j.err, context.Canceled):
 		out.Failed = "The server was stopped before the end."
 	case broken:

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dezky/platform-api/db"
 	"github.com/dezky/platform-api/flags"
@@ -137,6 +138,15 @@ func TestPagesImport(t *testing.T) {
 	}
 	rd.page(importPath).contains(t, "Imported: 1 created")
 	s.reader(jonas).page(importPath).lacks(t, "Imported:")
+
+	// While changes are frozen, rows can be checked, and an import says why it is refused.
+	if _, err := s.db.Freeze(t.Context(), jonas.By(), flags.NewFreeze{Reason: "launch", Until: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	rd.upload(lines, "t.jsonl", "", "check").contains(t, "The rows are right.")
+	a = rd.upload(lines, "t.jsonl", "", "import")
+	equal(t, "status of a frozen import", a.StatusCode, http.StatusLocked)
+	a.contains(t, "by "+jonas.Name+": launch. Nothing was changed.")
 }
 
 // One import runs at a time, and the end of the server ends it without a trace.
