@@ -139,20 +139,24 @@ func (s *Snapshot) newCensus(environment, key string, versions map[int64]*Flag) 
 		}
 	}
 	for _, t := range s.tenants {
-		c.move(t, 1)
+		c.move(t, c.bucket(t), 1)
 	}
 	return c
 }
 
+// bucket is a tenant's, or any where no version asks for it.
+func (c *census) bucket(t *Tenant) int {
+	if c.rolls {
+		return Bucket(t.ID, c.key)
+	}
+	return 0
+}
+
 // move takes a tenant in, or out by -1, and tells whether it has the flag.
-func (c *census) move(t *Tenant, by int) bool {
+func (c *census) move(t *Tenant, bucket, by int) bool {
 	p := place{plan: t.Plan}
 	if c.partners[t.PartnerSlug] {
 		p.partner = t.PartnerSlug
-	}
-	bucket := 0
-	if c.rolls {
-		bucket = Bucket(t.ID, c.key)
 	}
 	if c.places[p] == nil {
 		c.places[p] = make([]int, MaxPct)
@@ -173,7 +177,7 @@ func (c *census) move(t *Tenant, by int) bool {
 
 // undo takes back one change of a tenant.
 func (c *census) undo(e tenantEvent, step *LifeStep) error {
-	slug := ""
+	var slug string
 	if e.created != nil {
 		slug = e.created.Slug
 	} else {
@@ -187,7 +191,7 @@ func (c *census) undo(e tenantEvent, step *LifeStep) error {
 		if after == nil {
 			return fmt.Errorf("tenant %q was created, says the log, and was not there", slug)
 		}
-		if c.move(after, -1) {
+		if c.move(after, c.bucket(after), -1) {
 			step.Came.add(slug)
 		}
 		c.changed[slug] = nil
@@ -197,10 +201,11 @@ func (c *census) undo(e tenantEvent, step *LifeStep) error {
 	if err != nil {
 		return err
 	}
-	if after != nil {
-		c.move(after, -1)
+	bucket := c.bucket(before)
+	if after != nil { // of the same id
+		c.move(after, bucket, -1)
 	}
-	if c.move(before, 1) && after == nil {
+	if c.move(before, bucket, 1) && after == nil {
 		step.Went.add(slug)
 	}
 	c.changed[slug] = before
