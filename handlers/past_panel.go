@@ -33,6 +33,15 @@ func moment(at time.Time) templates.Moment {
 	return m
 }
 
+// asked is a time that can't be, back in its field, which takes nothing but times.
+func asked(text string, bad *flags.Invalid) templates.Moment {
+	m := templates.Moment{Error: fieldErrors(bad.Errors)["at"]}
+	if at, err := readMoment(text); err == nil {
+		m.Value, m.Step = moment(at).Value, moment(at).Step
+	}
+	return m
+}
+
 // exactly is a time as people read it where the second matters.
 func exactly(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05.999") + " UTC" }
 
@@ -53,7 +62,7 @@ func (a *app) tenantThen(w http.ResponseWriter, r *http.Request, v visit, text s
 	var invalid *flags.Invalid
 	switch {
 	case errors.As(err, &invalid) && now != nil:
-		return a.showTenantAt(w, r, v, now, http.StatusUnprocessableEntity, nil, templates.Moment{Value: text, Error: fieldErrors(invalid.Errors)["at"]})
+		return a.showTenantAt(w, r, v, now, http.StatusUnprocessableEntity, nil, asked(text, invalid))
 	case errors.Is(err, flags.ErrNotFound):
 		return a.nobodyThen(w, r, v, slug, text)
 	case err != nil:
@@ -148,7 +157,7 @@ func (a *app) nobodyThen(w http.ResponseWriter, r *http.Request, v visit, slug, 
 
 // explanationThen answers for a tenant and a flag as of a time.
 func (a *app) explanationThen(r *http.Request, v visit, key, slug, env, text string) (templates.Explain, error) {
-	out := templates.Explain{Key: key, Tenant: slug, Env: env, At: templates.Moment{Value: text}, Envs: v.snapshot.Environments()}
+	out := templates.Explain{Key: key, Tenant: slug, Env: env, Envs: v.snapshot.Environments()}
 	at, err := readMoment(text)
 	if err == nil {
 		out.At, out.Then = moment(at), exactly(at)
@@ -159,7 +168,7 @@ func (a *app) explanationThen(r *http.Request, v visit, key, slug, env, text str
 	}
 	switch invalid := (*flags.Invalid)(nil); {
 	case errors.As(err, &invalid):
-		out.At.Error = fieldErrors(invalid.Errors)["at"]
+		out.At = asked(text, invalid)
 	case errors.Is(err, flags.ErrNotFound):
 		out.Asked, out.Unknown = true, true
 	case err != nil:

@@ -48,7 +48,7 @@ func (a *app) flagLife(w http.ResponseWriter, r *http.Request, v visit) error {
 
 // lifeRow is a step in words.
 func (a *app) lifeRow(s flags.LifeStep) templates.LifeRow {
-	row := templates.LifeRow{When: a.time(s.At), Exactly: exactly(s.At), Reach: s.Reach, Total: s.Total, Gained: max(0, s.Reach-s.Before), Lost: max(0, s.Before-s.Reach),
+	row := templates.LifeRow{When: a.time(s.At), Exactly: s.At.UTC().Format("2006-01-02 15:04:05.999"), Reach: s.Reach, Total: s.Total, Gained: max(0, s.Reach-s.Before), Lost: max(0, s.Before-s.Reach),
 		State: templates.State{Name: "gone", Word: "Deleted"}}
 	if s.Flag != nil {
 		row.State = stateOf(s.Flag)
@@ -58,18 +58,21 @@ func (a *app) lifeRow(s flags.LifeStep) templates.LifeRow {
 		h.Link = "/operator/audit/" + strconv.FormatInt(e.ID, 10)
 		row.Entries = append(row.Entries, h)
 	}
-	moved := func(m flags.Moved, did string) {
+	moved := func(m flags.Moved, one, many string) {
 		if m.Count == 0 {
 			return
 		}
-		out := templates.LifeMoved{Text: plural(m.Count, "tenant") + " with it " + did, More: m.Count - len(m.Slugs)}
+		if m.Count > 1 {
+			one = strconv.Itoa(m.Count) + many
+		}
+		out := templates.LifeMoved{Text: one, More: m.Count - len(m.Slugs)}
 		for _, slug := range m.Slugs {
 			out.Tenants = append(out.Tenants, templates.Choice{Label: slug, Value: address("/operator/audit", "tenant", slug)})
 		}
 		row.Moved = append(row.Moved, out)
 	}
-	moved(s.Came, "created")
-	moved(s.Went, "removed")
+	moved(s.Came, "A tenant that has it was created", " tenants that have it were created")
+	moved(s.Went, "A tenant that had it was removed", " tenants that had it were removed")
 	return row
 }
 
@@ -107,7 +110,7 @@ func lifeChart(steps []flags.LifeStep, now time.Time) templates.LifeChart {
 	y := func(reach int) int { return lifeHeight - reach*lifeHeight/most }
 	line := thinLine{}
 	var mark *templates.LifeMark
-	var left int // changes that the mark has no room for
+	var begin, left int // where the mark's changes begin; how many it has no room for
 	endMark := func() {
 		if left > 0 {
 			mark.Title += "\nand " + strconv.Itoa(left) + " more"
@@ -120,12 +123,12 @@ func lifeChart(steps []flags.LifeStep, now time.Time) templates.LifeChart {
 		if len(s.Entries) == 0 {
 			continue
 		}
-		if mark == nil || at-mark.X > markWidth {
+		if mark == nil || at-begin > markWidth {
 			endMark()
-			c.Marks = append(c.Marks, templates.LifeMark{X: at})
-			mark, left = &c.Marks[len(c.Marks)-1], 0
+			c.Marks = append(c.Marks, templates.LifeMark{})
+			mark, begin, left = &c.Marks[len(c.Marks)-1], at, 0
 		}
-		mark.Y = y(s.Reach) // of the last one
+		mark.X, mark.Y = at, y(s.Reach) // of the last one
 		for _, e := range s.Entries {
 			mark.Kill = mark.Kill || e.Action == flags.Killed
 			if mark.Count++; mark.Count > markTells {
