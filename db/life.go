@@ -58,8 +58,7 @@ func life(ctx context.Context, q querier, now *flags.Snapshot, key, environment 
 	}
 	// In the log's own order: the index has the tenants together, and would look up each of their entries.
 	registry, err := collect(ctx, q, scan, "SELECT id, at, name, action, changes FROM log NOT INDEXED WHERE id > ? AND revision <= ? AND kind = 'tenant'"+
-		" AND (action = ? OR action = ? AND coalesce(changes -> '$.plan', changes -> '$.partnerSlug') IS NOT NULL)",
-		log[0].ID, now.Revision(), flags.Deleted, flags.Updated)
+		" AND action <> ?", log[0].ID, now.Revision(), flags.Created)
 	if err != nil {
 		return nil, err
 	}

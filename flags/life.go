@@ -33,8 +33,8 @@ func (m *Moved) add(slug string) {
 
 // Life walks back through a flag's life in an environment, from the snapshot on, newest step first. Changes at one
 // time are one step. versions are the flag's, by number but for deletions; log is all of its entries, oldest first.
-// registry is the entries since about tenants, newest first: removals, changes of plan or partner, and all creations
-// of those slugs that have a removal. Creations of other slugs are known from the snapshot.
+// registry is the entries since about tenants, newest first: removals, changes, and all creations of those slugs that
+// have a removal. Creations of other slugs are known from the snapshot.
 func (s *Snapshot) Life(environment string, versions map[int64]*Flag, log, registry []Entry) ([]LifeStep, error) {
 	if len(log) == 0 {
 		return nil, nil

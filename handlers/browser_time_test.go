@@ -77,8 +77,12 @@ func TestConsoleTimeOfATenant(t *testing.T) {
 	s, at := told(t)
 	for _, l := range []look{{}, {noScript: true}} {
 		p := s.tab(maria, l)
-		for _, name := range []string{"begun", "moved", "off", "another"} {
-			for _, env := range []string{"production", "staging"} {
+		names, envs := []string{"begun", "moved", "off", "another"}, []string{"production", "staging"}
+		if !l.noScript { // the server's answer is the same
+			names, envs = names[1:2], envs[1:]
+		}
+		for _, name := range names {
+			for _, env := range envs {
 				p.open("/operator/tenants/acme?env=" + env + "&at=" + formTime(at[name]))
 				want := []string{}
 				for key, value := range s.valuesThen("acme", env, at[name]) {
@@ -115,7 +119,7 @@ func TestConsoleTimeOfATenant(t *testing.T) {
 			equal(t, "scrolls sideways", js[bool](p, `document.documentElement.scrollWidth > innerWidth`), false)
 		}
 	}
-	p.loads(func() { p.clickText("#rows", "paid") })
+	p.loads(func() { p.click(`#rows [href*="paid/life"]`) })
 	equal(t, "to the life of a deleted flag", strings.Contains(p.address(), "/operator/flags/paid/life"), true)
 }
 
