@@ -99,16 +99,25 @@ func (e *Edit) UndoTenant(entry Entry) error {
 		e.SetTenant(entry.Name, nil)
 		return nil
 	}
+	before, err := entry.tenantBefore(e.Tenant(entry.Name))
+	if err != nil {
+		return err
+	}
+	e.SetTenant(entry.Name, before)
+	return nil
+}
+
+// tenantBefore is a tenant before the entry, which is no creation, and nil after is a removed one.
+func (e *Entry) tenantBefore(after *Tenant) (*Tenant, error) {
 	var before Tenant
-	if after := e.Tenant(entry.Name); after != nil {
+	if after != nil {
 		before = *after
 		before.Integrations, before.UpdatedAt, before.SubscribedAt = nil, time.Time{}, time.Time{}
-	} else if entry.Action != Deleted {
-		return entry.noTenant()
+	} else if e.Action != Deleted {
+		return nil, e.noTenant()
 	}
-	if err := before.take(entry.Changes, FromTo.from); err != nil {
-		return fmt.Errorf("tenant %q: %w", entry.Name, err)
+	if err := before.take(e.Changes, FromTo.from); err != nil {
+		return nil, fmt.Errorf("tenant %q: %w", e.Name, err)
 	}
-	e.SetTenant(entry.Name, &before)
-	return nil
+	return &before, nil
 }

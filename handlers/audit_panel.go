@@ -127,8 +127,8 @@ func (a *app) auditEntry(w http.ResponseWriter, r *http.Request, v visit) error 
 		return err
 	}
 	if len(earlier) > 0 {
-		page.Since = address("/operator/audit/difference", "from", justBefore.Format(rangeTime))
-		page.Change = address("/operator/audit/difference", "from", justBefore.Format(rangeTime), "to", e.At.UTC().Format(rangeTime))
+		page.Since = address("/operator/audit/difference", "from", justBefore.Format(formTime))
+		page.Change = address("/operator/audit/difference", "from", justBefore.Format(formTime), "to", e.At.UTC().Format(formTime))
 	}
 	if v.operator() {
 		if page.Before, page.Undo, err = a.waysBack(r, e); err != nil {

@@ -18,18 +18,13 @@ const (
 	flagsTurnShown = 100 // flags with their counts
 )
 
-// rangeTime is the form of a time in the console's ranges, in UTC and without a zone, as an input has it.
-const rangeTime = "2006-01-02T15:04:05.999"
-
-// consoleTime reads a time out of the address of a page: as an input sends it, or by RFC 3339. What is neither is
-// no time.
+// consoleTime reads a time out of the address of a page, as readMoment does; what is none is no time.
 func consoleTime(text string) (value string, at time.Time) {
-	for _, form := range []string{time.RFC3339, "2006-01-02T15:04:05", freezeTime} {
-		if at, err := time.Parse(form, strings.TrimSpace(text)); err == nil {
-			return at.UTC().Format(rangeTime), at
-		}
+	at, err := readMoment(text)
+	if err != nil {
+		return "", time.Time{}
 	}
-	return "", time.Time{}
+	return at.Format(formTime), at
 }
 
 // presets are ranges up to now that are asked for often.
@@ -40,7 +35,7 @@ func presets(now time.Time, link func(from string) string) []templates.Link {
 		word string
 		from time.Time
 	}{{"Last hour", now.Add(-time.Hour)}, {"Today", now.Truncate(24 * time.Hour)}, {"Last 24 hours", now.AddDate(0, 0, -1)}, {"Last 7 days", now.AddDate(0, 0, -7)}} {
-		out = append(out, templates.Link{Word: p.word, Href: link(p.from.Truncate(time.Second).Format(rangeTime))})
+		out = append(out, templates.Link{Word: p.word, Href: link(p.from.Truncate(time.Second).Format(formTime))})
 	}
 	return out
 }
@@ -91,7 +86,7 @@ func (a *app) differencePage(w http.ResponseWriter, r *http.Request, v visit) er
 			usual = to
 		}
 		from = notBefore(usual.AddDate(0, 0, -1).UTC(), began)
-		f.From = from.Format(rangeTime)
+		f.From = from.Format(formTime)
 	}
 	page := templates.DifferencePage{Chrome: a.chrome(v, "audit", "What flipped for whom"), Filter: f,
 		Log: auditAddress("/operator/audit", templates.AuditFilter{Flag: f.Flag, Tenant: f.Tenant, Partner: f.Partner, From: f.From, To: f.To}, 0)}
@@ -101,7 +96,7 @@ func (a *app) differencePage(w http.ResponseWriter, r *http.Request, v visit) er
 	page.Presets = presets(a.now(), func(text string) string {
 		g := f
 		_, at := consoleTime(text)
-		g.From, g.To = notBefore(at, began).UTC().Format(rangeTime), ""
+		g.From, g.To = notBefore(at, began).UTC().Format(formTime), ""
 		return differenceAddress("/operator/audit/difference", g)
 	})
 	page.Plans, page.Environments = choicesOf(flags.Plans, "any", f.Plan), choicesOf(v.snapshot.Environments(), "any", f.Env)
@@ -167,15 +162,12 @@ func (a *app) showDifference(page *templates.DifferencePage, v visit, d *flags.D
 		page.First = differenceAddress("/operator/audit/difference", f)
 	}
 	// Of the same moments, whatever now is by then.
-	f.From, f.To = d.From.At.UTC().Format(rangeTime), d.To.At.UTC().Format(rangeTime)
+	f.From, f.To = d.From.At.UTC().Format(formTime), d.To.At.UTC().Format(formTime)
 	page.CSV = differenceAddress("/operator/audit/difference.csv", f)
 	if more {
 		page.Next = differenceAddress("/operator/audit/difference", f, "after", placeText(turns[len(turns)-1].Place()))
 	}
 }
-
-// exactly is a time for people, in UTC, with what it has of milliseconds.
-func exactly(at time.Time) string { return at.UTC().Format("2 Jan 2006 15:04:05.999") + " UTC" }
 
 // differenceCSV is the whole difference under the page's filter as a file.
 func (a *app) differenceCSV(w http.ResponseWriter, r *http.Request, v visit) error {

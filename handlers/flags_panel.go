@@ -34,6 +34,7 @@ type panelState struct {
 	query    string
 	tenant   string // to explain
 	explain  string // its environment
+	at       string // as of when
 	all      bool   // name everyone in the impact
 }
 
@@ -73,8 +74,8 @@ func (a *app) panel(r *http.Request, v visit, f *flags.Flag, st panelState) (*te
 	}
 	p.Impact = a.impactView(v, f, draft, preview, st.all)
 	p.Form = a.form(v, f, draft, preview, st)
-	p.Explain = a.explanation(v, draft, f, st.tenant, cmp.Or(st.explain, v.env))
-	return p, nil
+	p.Explain, err = a.explanation(r, v, draft, f, st.tenant, cmp.Or(st.explain, v.env), st.at)
+	return p, err
 }
 
 func namedLimit(all bool) int {
@@ -246,10 +247,13 @@ func others(v visit, p flags.Preview) string {
 	return strings.Join(out, " ")
 }
 
-// explanation answers for a tenant, live and, where there is a draft, under it.
-func (a *app) explanation(v visit, draft, f *flags.Flag, slug, env string) templates.Explain {
+// explanation answers for a tenant, live and, where there is a draft, under it; or as of a time.
+func (a *app) explanation(r *http.Request, v visit, draft, f *flags.Flag, slug, env, at string) (templates.Explain, error) {
 	if !v.snapshot.HasEnvironment(env) {
 		env = v.env
+	}
+	if at != "" {
+		return a.explanationThen(r, v, f.Key, slug, env, at)
 	}
 	out := templates.Explain{Key: f.Key, Tenant: slug, Env: env}
 	if slug != "" {
@@ -264,7 +268,7 @@ func (a *app) explanation(v visit, draft, f *flags.Flag, slug, env string) templ
 		}
 	}
 	out.Envs = v.snapshot.Environments()
-	return out
+	return out, nil
 }
 
 // openFlag is a flag's page: the list with the panel, or the panel alone as a fragment.
@@ -279,7 +283,7 @@ func (a *app) openFlag(w http.ResponseWriter, r *http.Request, v visit) error {
 		filter.Tenant = ""
 		filter.Query = a.query(filter, nil)
 	}
-	st := panelState{focus: "title", query: filter.Query, tenant: q.Get("tenant"), explain: q.Get("env")}
+	st := panelState{focus: "title", query: filter.Query, tenant: q.Get("tenant"), explain: q.Get("env"), at: q.Get("at")}
 	if version, err := strconv.ParseInt(q.Get("restore"), 10, 64); err == nil && v.operator() {
 		content, err := a.db.FlagContent(r.Context(), f.Key, version)
 		if err != nil {
@@ -333,8 +337,12 @@ func (a *app) explainFlag(w http.ResponseWriter, r *http.Request, v visit) error
 				return err
 			}
 			draft = effect(f, base, post)
-			q = url.Values{"tenant": {q.Get("explain_tenant")}, "env": {q.Get("explain_env")}}
+			q = url.Values{"tenant": {q.Get("explain_tenant")}, "env": {q.Get("explain_env")}, "at": {q.Get("at")}}
 		}
 	}
-	return a.html(w, http.StatusOK, a.explanation(v, draft, f, strings.TrimSpace(q.Get("tenant")), cmp.Or(q.Get("env"), v.env)))
+	e, err := a.explanation(r, v, draft, f, strings.TrimSpace(q.Get("tenant")), cmp.Or(q.Get("env"), v.env), q.Get("at"))
+	if err != nil {
+		return err
+	}
+	return a.html(w, http.StatusOK, e)
 }

@@ -14,22 +14,9 @@ import (
 	"github.com/dezky/platform-api/templates"
 )
 
-// restoreTime is the form of a time to go back to in a form; it is in UTC.
-const restoreTime = "2006-01-02T15:04:05.999"
-
 // restoreAddress is the page of a time.
 func restoreAddress(at time.Time) string {
 	return address("/operator/restore", "at", at.UTC().Format(time.RFC3339Nano))
-}
-
-// restoreMoment reads a time: by RFC 3339, or in UTC as a browser's form has it, with or without seconds.
-func restoreMoment(text string) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", freezeTime} {
-		if at, err := time.Parse(layout, text); err == nil {
-			return at.UTC(), nil
-		}
-	}
-	return time.Time{}, badQuery("at", "must be a time such as 2026-01-31T14:02:05, in UTC")
 }
 
 // bringing is what a form of the page says, with what it is about.
@@ -71,7 +58,7 @@ func (a *app) compare(r *http.Request, v visit, at time.Time) (*bringing, error)
 
 // readRestore reads the page's form.
 func (a *app) readRestore(r *http.Request, v visit) (*bringing, error) {
-	at, err := restoreMoment(r.PostFormValue("at"))
+	at, err := readMoment(r.PostFormValue("at"))
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +87,7 @@ func (a *app) restorePage(w http.ResponseWriter, r *http.Request, v visit) error
 	q := r.URL.Query()
 	var list *templates.RestoreList
 	if q.Get("at") != "" {
-		at, err := restoreMoment(q.Get("at"))
+		at, err := readMoment(q.Get("at"))
 		var b *bringing
 		if err == nil {
 			b, err = a.compare(r, v, at)
@@ -128,8 +115,8 @@ func (a *app) restorePage(w http.ResponseWriter, r *http.Request, v visit) error
 func (a *app) showRestore(w http.ResponseWriter, v visit, status int, at string, bad *flags.Invalid, list *templates.RestoreList, ask templates.View) error {
 	now := a.now().UTC()
 	page := templates.RestorePage{Chrome: a.chrome(v, "audit", "Bring back"), Step: "1", Latest: now.Format("2006-01-02T15:04:05"), List: list, Ask: ask}
-	if moment, err := restoreMoment(at); err == nil {
-		if page.At = moment.Format(restoreTime); moment.Nanosecond() != 0 {
+	if moment, err := readMoment(at); err == nil {
+		if page.At = moment.Format(formTime); moment.Nanosecond() != 0 {
 			page.Step = "0.001"
 		}
 	}
@@ -378,7 +365,7 @@ func (a *app) undoAll(w http.ResponseWriter, r *http.Request, v visit) error {
 		return err
 	}
 	at := r.PostFormValue("at")
-	if _, err := restoreMoment(at); err != nil {
+	if _, err := readMoment(at); err != nil {
 		at = done.At.Add(-time.Millisecond).Format(time.RFC3339Nano)
 	}
 	to := address("/operator/restore", "at", at, "done", strconv.FormatInt(done.Last, 10))

@@ -179,6 +179,7 @@ func (a *app) consolePages() []screen {
 		{"POST", "/operator/flags/{key}/restore", auth.Operator, a.bringBack},
 		{"GET", "/operator/flags/{key}/explain", auth.Read, a.explainFlag},
 		{"POST", "/operator/flags/{key}/explain", auth.Read, a.explainFlag},
+		{"GET", "/operator/flags/{key}/life", auth.Read, a.flagLife},
 		{"GET", "/operator/tenants", auth.Read, a.tenantsPage},
 		{"POST", "/operator/tenants", auth.Operator, a.makeTenant},
 		{"GET", "/operator/new-tenant", auth.Operator, a.newTenant},

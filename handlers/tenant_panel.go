@@ -33,6 +33,9 @@ func (a *app) ofTenant(v visit, t *flags.Tenant, part string, pairs ...string) s
 
 // tenantPage is every flag of one tenant, with the reason.
 func (a *app) tenantPage(w http.ResponseWriter, r *http.Request, v visit) error {
+	if at := r.URL.Query().Get("at"); at != "" {
+		return a.tenantThen(w, r, v, at)
+	}
 	t, err := a.tenant(r, v)
 	if err != nil {
 		return err
@@ -41,13 +44,18 @@ func (a *app) tenantPage(w http.ResponseWriter, r *http.Request, v visit) error 
 }
 
 func (a *app) showTenant(w http.ResponseWriter, r *http.Request, v visit, t *flags.Tenant, status int, dialog templates.View) error {
+	return a.showTenantAt(w, r, v, t, status, dialog, templates.Moment{})
+}
+
+// showTenantAt is the page of now, with the time that was asked for and can't be.
+func (a *app) showTenantAt(w http.ResponseWriter, r *http.Request, v visit, t *flags.Tenant, status int, dialog templates.View, at templates.Moment) error {
 	top := a.tenantTop(v, t)
 	var err error
 	if top.Done, err = a.doneTo(r, v, t); err != nil {
 		return err
 	}
-	return a.html(w, status, templates.TenantPage{Chrome: a.chrome(v, "tenants", t.Name), Top: top, Dialog: dialog,
-		List: a.tenantFlags(v, t, r.URL.Query().Get("show"))})
+	return a.html(w, status, templates.TenantPage{Chrome: a.chrome(v, "tenants", t.Name), Top: top, Dialog: dialog, At: at,
+		List: a.tenantFlags(v, t, r.URL.Query().Get("show"), "")})
 }
 
 // tenantTop is what is known of a tenant, and what can be done with it.
@@ -142,8 +150,8 @@ func flipsByEnvironment(s *flags.Snapshot, flips []flags.TenantFlip) []templates
 	return out
 }
 
-// tenantFlags is the flags as one tenant has them.
-func (a *app) tenantFlags(v visit, t *flags.Tenant, show string) templates.TenantFlags {
+// tenantFlags is the flags of the visit's snapshot as one tenant has them; links lead to the same time.
+func (a *app) tenantFlags(v visit, t *flags.Tenant, show, at string) templates.TenantFlags {
 	if show != "on" && show != "off" {
 		show = ""
 	}
@@ -158,11 +166,11 @@ func (a *app) tenantFlags(v visit, t *flags.Tenant, show string) templates.Tenan
 			continue
 		}
 		l.Rows = append(l.Rows, templates.TenantFlag{Key: f.Key, Description: f.Description, State: onOff(e.Value), Reason: reasonFor(f, t, v.env),
-			Link: address("/operator/flags/"+f.Key, "tenant", t.Slug, "env", v.env) + "#explain"})
+			Link: address("/operator/flags/"+f.Key, "tenant", t.Slug, "env", v.env, "at", at) + "#explain"})
 	}
 	total := len(v.snapshot.Flags())
 	link := func(show string) string {
-		return address("/operator/tenants/"+t.Slug, "env", a.withEnv(v), "show", show)
+		return address("/operator/tenants/"+t.Slug, "env", a.withEnv(v), "show", show, "at", at)
 	}
 	l.AllLink = link("")
 	l.Pills = []templates.PlanPill{{Word: "All", N: total, Link: link(""), Current: show == ""},

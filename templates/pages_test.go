@@ -17,7 +17,7 @@ import (
 
 // views are all views of the console.
 var views = []View{
-	FlagsPage{}, FlagList{}, Facets{}, FlagNow{}, FlagConsumers{}, StateCounts{}, FlagRow{}, FlagPanel{}, Impact{}, Conflict{}, Confirm{}, Delete{}, Explain{}, FlagHistory{}, NewFlag{}, Alarm{}, Freeze{}, Toast{},
+	FlagsPage{}, FlagList{}, Facets{}, FlagNow{}, FlagConsumers{}, StateCounts{}, FlagRow{}, FlagPanel{}, Impact{}, Conflict{}, Confirm{}, Delete{}, Explain{}, FlagHistory{}, FlagLife{}, NewFlag{}, Alarm{}, Freeze{}, Toast{},
 	Palette{}, Suggest{}, Datalist{}, SignIn{}, NoGroup{}, SignInLink{}, SignInDialog{}, ErrorPage{},
 	TenantsPage{}, TenantList{}, PlanPills{}, TenantPage{}, TenantTop{}, TenantEdit{}, TenantNew{}, TenantImpact{}, TenantRemove{}, Provisioning{}, ImportPage{}, ImportState{}, Reconciling{}, ReconcileAll{}, PartnersPage{}, PartnerList{}, NewPartner{}, PartnerEdit{}, PartnerRemoval{}, AuditPage{}, AuditEntryPage{}, DifferencePage{}, RestorePage{}, RestoreList{}, RestoreTally{}, UndoAll{}, ConfirmRestore{}, TokensPage{}, RevokeToken{}, StatusPage{}, SettingsPage{},
 }

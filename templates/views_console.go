@@ -37,6 +37,13 @@ func (t Time) ISO() string { return t.At.UTC().Format(time.RFC3339) }
 // Full is the time for the title: exact, in UTC.
 func (t Time) Full() string { return t.At.UTC().Format("2 Jan 2006 15:04:05") + " UTC" }
 
+// Moment is a time that a page can be asked for, as its form has it, in UTC.
+type Moment struct {
+	Value string // "" is now
+	Step  string // in seconds, so that the value is allowed
+	Error string
+}
+
 // State is a flag's state as its badge shows it.
 type State struct {
 	Name string // off, on, targeted, rollout
@@ -317,6 +324,9 @@ type Explain struct {
 	State   State // On or Off, for this tenant
 	Steps   []ExplainStep
 	Draft   *Explain // the same under the draft, where there is one
+	At      Moment
+	Then    string // as of when, in words; "" is now
+	Version int64  // of the flag then; 0: it did not exist
 }
 
 func (Explain) template() (page, name string) { return "", "explain" }

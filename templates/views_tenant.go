@@ -4,6 +4,7 @@ package templates
 type TenantPage struct {
 	Chrome
 	Top    TenantTop
+	At     Moment // that is asked for
 	List   TenantFlags
 	Dialog View // one that is asked without JavaScript
 }
@@ -16,6 +17,7 @@ type TenantTop struct {
 	Suspended    bool
 	Operator     bool
 	Done         *TenantDone // what was done just now
+	Then         *TenantThen // it is shown as it was
 	Facts        []TenantFact
 	Provisioning Provisioning
 	AuditLink    string
@@ -30,6 +32,14 @@ func (TenantTop) template() (page, name string) { return "tenant", "tenant-top" 
 type TenantDone struct {
 	Text  string
 	Flips []TenantFlips
+}
+
+// TenantThen says of when the page is, and who the tenant was.
+type TenantThen struct {
+	At    string
+	Other string // in a sentence: it was another tenant than now, or is none now
+	Later string // in a sentence: flags that did not exist then
+	Now   string // the address of the page of now
 }
 
 // TenantFact is one line of what is known of a tenant.
@@ -58,6 +68,7 @@ type TenantFlag struct {
 	State            State // on or off
 	Reason           string
 	Link             string
+	Now              string // where it is not so now: on, off, gone
 }
 
 // TenantEdit is the form that changes a tenant.

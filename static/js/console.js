@@ -160,7 +160,7 @@
   const listURL = () => {
     const q = new URLSearchParams(location.search);
     q.delete('restore');
-    if (!$('#facets [name=tenant]')) q.delete('tenant'); // it was the one to explain
+    if (!$('#facets [name=tenant]')) ['tenant', 'at'].forEach(k => q.delete(k)); // it was the one to explain
     return root + (q.size ? '?' + q : '');
   };
   function close() {
