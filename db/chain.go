@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -80,7 +81,7 @@ type Chain struct {
 const chainPage = 1000
 
 // CheckChain checks every entry of the log against its hash and the entry before, that none is missing, also at
-// the end, and that the flags are as the log left them. A hash that was noted earlier, in hex or "", must still be
+// the end, and that the flags, also those of the past in flag_states, are as the log left them. A hash that was noted earlier, in hex or "", must still be
 // an entry's: without one, who can write the file can cut the log's end and hide it. It blocks nobody.
 func (db *DB) CheckChain(ctx context.Context, noted string) (Chain, error) {
 	return checkChain(ctx, db.reader, noted, db.opts.Now)
@@ -91,8 +92,21 @@ func (db *DB) CheckChain(ctx context.Context, noted string) (Chain, error) {
 func CheckChainBeside(ctx context.Context, dir, noted string) (Chain, error) {
 	file := filepath.Join(dir, File)
 	// Without a -wal nobody has it open: then it is read without making one, whose owner could lock a server out.
+	alone := noWAL(file)
+	c, err := checkBeside(ctx, file, noted, alone)
+	if alone && (err != nil || c.Wrong != "") && !noWAL(file) { // a server came meanwhile, and changed what was read
+		return checkBeside(ctx, file, noted, false)
+	}
+	return c, err
+}
+
+func noWAL(file string) bool {
 	_, err := os.Stat(file + "-wal")
-	d, err := openFile(file, errors.Is(err, fs.ErrNotExist))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+func checkBeside(ctx context.Context, file, noted string, alone bool) (Chain, error) {
+	d, err := openFile(file, alone)
 	if err != nil {
 		return Chain{}, err
 	}
@@ -138,12 +152,27 @@ type chainCheck struct {
 	found    bool // an entry has the noted hash
 	revision int64
 	flags    map[string]*loggedFlag // by key
+	states   int64                  // of flag_states that agree
 }
 
 // loggedFlag is a flag as the log has it.
 type loggedFlag struct {
 	entry, version int64
+	scoped         int64             // the last entry that changed its scope
 	fields         map[string]string // JSON
+}
+
+// keptState is a row of flag_states, from which questions about the past are answered.
+type keptState struct {
+	id, version               int64
+	key                       string
+	state, description, scope sql.NullString
+	pct, scoped               sql.NullInt64
+}
+
+func scanKeptState(row scanner) (k keptState, err error) {
+	err = row.Scan(&k.id, &k.version, &k.key, &k.state, &k.description, &k.scope, &k.pct, &k.scoped)
+	return k, err
 }
 
 func (c *chainCheck) run(ctx context.Context, q beginner) error {
@@ -176,6 +205,14 @@ func (c *chainCheck) read(ctx context.Context, q querier) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if len(page) == 0 {
+		return 0, nil
+	}
+	states, err := collect(ctx, q, scanKeptState, "SELECT id, version, key, state, description, scope, pct, scope_id FROM flag_states"+
+		" WHERE id > ? AND id <= ? ORDER BY id", c.Entries, page[len(page)-1].ID)
+	if err != nil {
+		return 0, err
+	}
 	for _, l := range page {
 		switch {
 		case l.ID != c.Entries+1:
@@ -192,8 +229,55 @@ func (c *chainCheck) read(ctx context.Context, q querier) (int, error) {
 		if err := c.follow(l); err != nil {
 			return len(page), fmt.Errorf("entry %d: %w", l.ID, err)
 		}
+		if states, err = c.kept(l, states); err != nil || c.Wrong != "" {
+			return len(page), err
+		}
 	}
 	return len(page), nil
+}
+
+// kept holds the first of the states against an entry that was followed, and returns those of later entries.
+func (c *chainCheck) kept(l flags.Line, states []keptState) ([]keptState, error) {
+	there := len(states) > 0 && states[0].id == l.ID
+	switch {
+	case l.Version == nil && !there:
+		return states, nil
+	case l.Version == nil:
+		c.Wrong = fmt.Sprintf("flag_states has a state of entry %d, which made no version of a flag", l.ID)
+		return nil, nil
+	case !there:
+		c.Wrong = fmt.Sprintf("flag_states has no state of entry %d", l.ID)
+		return nil, nil
+	}
+	k, f := states[0], c.flags[l.Name]
+	same := k.key == l.Name && k.version == *l.Version
+	if f == nil { // it was deleted
+		same = same && !k.state.Valid && !k.scoped.Valid
+	} else {
+		same = same && f.says("state", k.state.String) && f.says("description", k.description.String) &&
+			f.fields["pct"] == strconv.FormatInt(k.pct.Int64, 10) && k.scoped.Int64 == f.scoped
+		if k.scope.Valid {
+			var scope map[string]json.RawMessage
+			if err := json.Unmarshal([]byte(k.scope.String), &scope); err != nil {
+				return nil, fmt.Errorf("state of entry %d: scope: %w", l.ID, err)
+			}
+			for _, axis := range flags.Axes {
+				same = same && string(scope[string(axis)]) == f.fields["scope."+string(axis)]
+			}
+		}
+	}
+	if !same {
+		c.Wrong = fmt.Sprintf("flag_states does not have the flag %s as entry %d left it", l.Name, l.ID)
+		return nil, nil
+	}
+	c.states++
+	return states[1:], nil
+}
+
+// says tells whether a field is a text.
+func (f *loggedFlag) says(field, text string) bool {
+	var logged string
+	return json.Unmarshal([]byte(f.fields[field]), &logged) == nil && logged == text
 }
 
 // follow takes the change of a flag.
@@ -217,14 +301,18 @@ func (c *chainCheck) follow(l flags.Line) error {
 	f.entry, f.version = l.ID, *l.Version
 	for name, change := range changes {
 		f.fields[name] = string(change.To)
+		if strings.HasPrefix(name, "scope.") {
+			f.scoped = l.ID
+		}
 	}
 	return nil
 }
 
 // end holds the end of the log against what else the database knows of it.
 func (c *chainCheck) end(ctx context.Context, tx *sql.Tx) error {
-	var written, revision int64
-	err := tx.QueryRowContext(ctx, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'log'), 0), revision FROM instance").Scan(&written, &revision)
+	var written, revision, states int64
+	err := tx.QueryRowContext(ctx, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'log'), 0), revision, (SELECT count(*) FROM flag_states) FROM instance").
+		Scan(&written, &revision, &states)
 	if err != nil {
 		return err
 	}
@@ -235,6 +323,8 @@ func (c *chainCheck) end(ctx context.Context, tx *sql.Tx) error {
 		c.Wrong = fmt.Sprintf("entry %d is missing: the last entry is of revision %d, and the database is at revision %d", c.Entries+1, c.revision, revision)
 	case !c.found:
 		c.Wrong = fmt.Sprintf("no entry has the hash %s: the log was cut or written anew since that was noted", c.noted)
+	case states != c.states:
+		c.Wrong = fmt.Sprintf("flag_states has %d states, and %d entries made one", states, c.states)
 	}
 	if c.Wrong != "" {
 		return nil

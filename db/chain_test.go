@@ -168,6 +168,29 @@ func TestChainFindsWhatIsMissingOrPutIn(t *testing.T) {
 }
 
 // A byte changed in the file, wherever it stands in an entry.
+// Questions about the past are answered from flag_states, which must say what the log says.
+func TestChainHoldsTheStatesAgainstTheLog(t *testing.T) {
+	dir, whole := busy(t)
+	for _, statement := range []string{
+		"UPDATE flag_states SET state = 'on' WHERE version = 1 AND key = 'search'",
+		"UPDATE flag_states SET pct = 21 WHERE version = 1 AND key = 'search'",
+		"UPDATE flag_states SET description = 'x' WHERE version = 1 AND key = 'search'",
+		"UPDATE flag_states SET version = 7 WHERE version = 2 AND key = 'search'",
+		"UPDATE flag_states SET key = 'other' WHERE version = 2 AND key = 'search'",
+		"UPDATE flag_states SET scope = json_set(scope, '$.plans', json('[\"starter\"]')) WHERE version = 2 AND key = 'search'",
+		"UPDATE flag_states SET scope = NULL, scope_id = (SELECT id FROM flag_states WHERE version = 1 AND key = 'search') WHERE version = 2 AND key = 'search'",
+		"UPDATE flag_states SET state = 'off', pct = 0, description = '', scope_id = id, scope = '{}' WHERE version = 2 AND key = 'gone'",
+		"DELETE FROM flag_states WHERE version = 1 AND key = 'gone'",
+		"INSERT INTO flag_states (id, key, version, updated_at) SELECT id, name, 9, 1 FROM log WHERE kind = 'tenant' LIMIT 1",
+		"INSERT INTO flag_states (id, key, version, updated_at) VALUES (-1, 'search', 9, 1)",
+		"INSERT INTO flag_states (id, key, version, updated_at) VALUES (9999, 'search', 9, 1)",
+	} {
+		if got := wrong(t, forged(t, dir, statement), whole.Head); !strings.HasPrefix(got, "flag_states ") {
+			t.Errorf("%s: the check says %q", statement, got)
+		}
+	}
+}
+
 func TestChainFindsAnyByte(t *testing.T) {
 	dir, _ := busy(t)
 	file := must(os.ReadFile(filepath.Join(dir, File)))(t)

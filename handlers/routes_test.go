@@ -307,8 +307,8 @@ func TestMalformedBodies(t *testing.T) {
 	tests := []struct{ id, body, want string }{
 		{"evaluateFlags", `{"tenantSlug":1}`, "tenantSlug must be a string, not a number"},
 		{"evaluateFlags", `{"tenantSlug":"acme","environment":["production"]}`, "environment must be a string, not an array"},
-		{"evaluateFlags", `{"tenantSlug":"acme","at":"2026-01-01T00:00:00Z"}`, "at is not a known field; the fields are environment, tenantSlug"},
-		{"explainFlags", `{"tenantSlug":"acme","at":"2026-01-01T00:00:00Z"}`, "at is not a known field; the fields are environment, tenantSlug"},
+		{"evaluateFlags", `{"tenantSlug":"acme","at":1767225600}`, "at must be a string, not a number"},
+		{"explainFlags", `{"tenantSlug":"acme","when":"now"}`, "when is not a known field; the fields are at, environment, tenantSlug"},
 		{"createFlag", `{"key":"a","pct":"25"}`, "pct must be a number, not a string"},
 		{"createFlag", `{"key":"a","version":1}`, "version is not a known field; the fields are description, key, note, pct, scope, state"},
 		{"createFlag", `{"key":1}`, "key must be a string, not a number"},
