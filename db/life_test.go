@@ -14,7 +14,7 @@ import (
 // At each time of random histories, a flag's life says what the evaluation of all tenants as of that time counts.
 func TestLifeAgainstAsOf(t *testing.T) {
 	moved := map[string]int{}
-	for _, seed := range []uint64{1, 2, 3, 4, rand.Uint64()} { // the last is named by its subtest
+	for _, seed := range []uint64{1, rand.Uint64()} { // the last is named by its subtest
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			c := newClock()
 			x := &teller{rand.New(rand.NewPCG(seed, 9)), openTest(t, Options{Now: c.now, Rand: rand.NewChaCha8([32]byte{byte(seed)})}), c, map[string]int{}}
