@@ -247,7 +247,8 @@ func TestConsoleRows4_TenantsByTheirState(t *testing.T) {
 	}
 	p := s.tab(viewer, look{})
 	p.openLive("/operator/tenants?plan=")
-	for state, want := range map[string][]string{"ok": {"Polarlab Tromsø AS"}, "error": {"Studio Kaj"}} {
+	for _, step := range [][2]string{{"ok", "Polarlab Tromsø AS"}, {"error", "Studio Kaj"}} {
+		state, want := step[0], step[1:]
 		p.loads(func() {
 			js[chromedp.Void](p, `(e => { e.value = `+quote(state)+`; e.dispatchEvent(new Event('change', {bubbles: true})) })(document.querySelector('#f-held'))`)
 		})
