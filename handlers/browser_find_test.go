@@ -168,7 +168,7 @@ func TestConsole32_HistoryAndRestore(t *testing.T) {
 	}
 	equal(t, "newest", strings.Contains(entries[0].Diffs, "plan + business") && strings.Contains(entries[0].Diffs, "DZ-42"), true)
 	equal(t, "the one before", strings.Contains(entries[1].Diffs, "rollout 23% 24%"), true)
-	equal(t, "the whole log", p.attr(`#history .head a`, "href"), "/operator/audit?flag=checkout_v2")
+	equal(t, "the whole log", p.attr(`#history .head a[href^="/operator/audit"]`, "href"), "/operator/audit?flag=checkout_v2")
 	f := s.flag("checkout_v2")
 	p.click("#history .log > li:nth-child(5) .again")
 	p.wait(`!document.querySelector('#foot').hasAttribute('data-clean')`)
