@@ -51,6 +51,7 @@ type DB struct {
 	turn   chan struct{} // holds a token while nobody writes
 	copied replication
 	queued chan struct{} // holds a token when there may be something new to do for an integration
+	single chan struct{} // holds a token while two moments are compared
 
 	file    os.FileInfo           // of the database, as it was opened
 	trouble atomic.Pointer[error] // of the last transaction, if the database can't be used
@@ -118,7 +119,7 @@ func open(o Options) (*DB, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	db := &DB{path: filepath.Join(o.Dir, File), opts: o, writer: &pool{}, reader: &pool{}, turn: make(chan struct{}, 1), queued: make(chan struct{}, 1)}
+	db := &DB{path: filepath.Join(o.Dir, File), opts: o, writer: &pool{}, reader: &pool{}, turn: make(chan struct{}, 1), queued: make(chan struct{}, 1), single: make(chan struct{}, 1)}
 	db.turn <- struct{}{}
 	// The file is made here, so that its mode is ours and SQLite gives -wal and -shm the same one.
 	f, err := os.OpenFile(db.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)

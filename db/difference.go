@@ -11,8 +11,15 @@ import (
 )
 
 // Difference compares two moments: see flags.Between. The zero time is now. Errors are as AsOf's, at the fields
-// "from" and "to"; from must not be after to.
+// "from" and "to"; from must not be after to. One is made at a time, others wait: each takes every core, which
+// evaluation needs.
 func (db *DB) Difference(ctx context.Context, from, to time.Time, filter flags.DifferenceFilter) (*flags.Difference, error) {
+	select {
+	case db.single <- struct{}{}:
+		defer func() { <-db.single }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	tx, err := db.reader.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("the difference: %w", err)

@@ -99,7 +99,7 @@ func told(d *flags.Difference, after flags.Place) (lines []string, counts string
 // Whatever happened between two moments, the difference is that of two full evaluations.
 func TestDifferenceAgainstWhatWas(t *testing.T) {
 	found := map[string]int{}
-	for _, seed := range []uint64{1, 2, 3, rand.Uint64()} { // the last is named by its subtest
+	for _, seed := range []uint64{1, rand.Uint64()} { // the last is named by its subtest
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			c := newClock()
 			x := &teller{rand.New(rand.NewPCG(seed, 9)), openTest(t, Options{Environments: []string{"production", "staging"}, Now: c.now, Rand: rand.NewChaCha8([32]byte{byte(seed)})}), c, map[string]int{}}

@@ -223,7 +223,7 @@ func (x *teller) step(t testing.TB) {
 
 // Whatever happened, each moment is evaluated as it was evaluated then.
 func TestAsOfAgainstWhatWas(t *testing.T) {
-	seeds := []uint64{1, 2, 3, 4, rand.Uint64()} // the last is named by its subtest
+	seeds := []uint64{1, 3, rand.Uint64()} // the last is named by its subtest
 	made := map[string]int{}
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

@@ -176,7 +176,7 @@ func TestRestoreAtWhileFrozen(t *testing.T) {
 
 // Whatever happened, each moment's flags come back as they were, but for what can't, and are undone as a whole.
 func TestRestoreAtAgainstWhatWas(t *testing.T) {
-	for _, seed := range []uint64{1, 2, rand.Uint64()} { // the last is named by its subtest
+	for _, seed := range []uint64{1, rand.Uint64()} { // the last is named by its subtest
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			c := newClock()
 			x := &teller{rand.New(rand.NewPCG(seed, 9)), openTest(t, Options{Now: c.now}), c, map[string]int{}}
