@@ -270,7 +270,7 @@ func flagSize(f *flags.Flag) int {
 func (tx *tx) keepState(key string, version int64, before, after *flags.Flag) error {
 	var err error
 	if after == nil {
-		err = tx.exec("INSERT INTO flag_states (id, key, version, updated_at) VALUES ((SELECT max(id) FROM log), ?, ?, ?)", key, version, tx.at.UnixMilli())
+		err = tx.exec("INSERT INTO flag_states (id, key, version, updated_at) VALUES (?, ?, ?, ?)", tx.last, key, version, tx.at.UnixMilli())
 	} else {
 		var scope any // NULL: as it was
 		if before == nil || !before.Scope.Equal(after.Scope) {
@@ -279,9 +279,8 @@ func (tx *tx) keepState(key string, version int64, before, after *flags.Flag) er
 			}
 		}
 		err = tx.exec("INSERT INTO flag_states (id, key, version, state, pct, description, scope_id, scope, created_at, updated_at)"+
-			" VALUES ((SELECT max(id) FROM log), ?1, ?2, ?3, ?4, ?5,"+
-			" iif(?6 IS NULL, (SELECT scope_id FROM flag_states WHERE key = ?1 ORDER BY id DESC LIMIT 1), (SELECT max(id) FROM log)), ?6, ?7, ?8)",
-			key, version, after.State, after.Pct, after.Description, scope, after.CreatedAt.UnixMilli(), after.UpdatedAt.UnixMilli())
+			" VALUES (?1, ?2, ?3, ?4, ?5, ?6, iif(?7 IS NULL, (SELECT scope_id FROM flag_states WHERE key = ?2 ORDER BY id DESC LIMIT 1), ?1), ?7, ?8, ?9)",
+			tx.last, key, version, after.State, after.Pct, after.Description, scope, after.CreatedAt.UnixMilli(), after.UpdatedAt.UnixMilli())
 	}
 	if err != nil {
 		return fmt.Errorf("flag %q, version %d: state: %w", key, version, err)
